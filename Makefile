@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo install test test-gpu check format bench
+
+demo: install
+	$(BIN)/python scripts/demo.py
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard qsplat/render/kernels/*.c qsplat/render/kernels/*.h)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev,sfm]"
+	touch $(STAMP)
+
+test: install
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python scripts/bench/rasterizer.py

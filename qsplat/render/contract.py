@@ -107,5 +107,3 @@ class Rendering:
     def over(self, background: Float[Tensor, "#h #w c"] | Float[Tensor, "c"]) -> Float[Tensor, "h w c"]:
         """The channels composited over ``background``, one value per channel or an image."""
         return self.color + (1 - self.alpha)[..., None] * background.to(self.color)
-
-

@@ -44,7 +44,7 @@ def rasterize(splats: Splats, camera: Camera, config: RasterConfig) -> Rendering
 
 
 def _keep_little(function, *arguments) -> Tensor:
-    """Call ``function``; in training, recompute its intermediate values in the backward pass instead of storing them."""
+    """Call ``function``; in training, recompute its intermediate values in the backward pass."""
     if torch.is_grad_enabled():
         return checkpoint(function, *arguments, use_reentrant=False)
     return function(*arguments)

@@ -1,0 +1,60 @@
+"""Queries and heads on whole images, crops and tiles."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qsplat.cameras import Camera, Window
+from qsplat.qnn import QNN, QnnConfig, image_residual, pixel_queries
+
+
+def camera(width: int, height: int) -> Camera:
+    return Camera(torch.eye(4), 50.0, 50.0, width / 2, height / 2, width, height)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), st.integers(1, 60), st.integers(1, 60))
+def test_queries_of_a_crop_are_the_crop_of_the_queries(data, width, height):
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    part = Window(x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y)))
+    whole = pixel_queries(camera(width, height))
+    cropped = pixel_queries(camera(width, height).cropped(part))
+    assert torch.equal(cropped, whole[y : y + part.height, x : x + part.width])
+
+
+@pytest.mark.parametrize(("width", "height"), [(8, 6), (64, 64), (3, 1)])
+def test_queries_span_the_image_at_any_resolution(width, height):
+    queries = pixel_queries(camera(width, height))
+    assert queries.shape == (height, width, 2)
+    torch.testing.assert_close(queries[0, 0], torch.tensor([1 / width - 1, 1 / height - 1]))
+    torch.testing.assert_close(queries[-1, -1], torch.tensor([1 - 1 / width, 1 - 1 / height]))
+    halved = pixel_queries(camera(2 * width, 2 * height).resized(width, height))
+    torch.testing.assert_close(halved, queries)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 1e-2)])
+@pytest.mark.parametrize("tile", [7, 16, 64])
+def test_tiled_inference_equals_the_whole_image(precision, tolerance, tile):
+    torch.manual_seed(0)
+    head = QNN(QnnConfig(channels=8, precision=precision))
+    torch.nn.init.normal_(head.stages[-1].weight, std=0.1)
+    image, view = torch.rand(37, 50, 3), camera(50, 37)
+    with torch.no_grad():
+        whole = image_residual(head, image, view, tile=1000)
+        tiled = image_residual(head, image, view, tile=tile)
+    assert whole.abs().max() > 0.01
+    torch.testing.assert_close(tiled, whole, rtol=tolerance, atol=tolerance)
+
+
+def test_training_sees_the_image_in_one_piece():
+    torch.manual_seed(0)
+    head = QNN(QnnConfig(channels=8, precision="fp32"))
+    torch.nn.init.normal_(head.stages[-1].weight, std=0.1)
+    image = torch.rand(20, 30, 3, requires_grad=True)
+    residual = image_residual(head, image, camera(30, 20), tile=8)
+    residual.sum().backward()
+    assert image.grad is not None
+    assert residual.is_contiguous() or residual.permute(2, 0, 1).is_contiguous()
+    with torch.no_grad():
+        torch.testing.assert_close(image_residual(head, image, camera(30, 20), tile=8), residual.detach())

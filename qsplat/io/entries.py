@@ -130,7 +130,7 @@ def _focal(source: Path, values: dict[str, Any], axis: str, side: int) -> float 
     return None
 
 
-def _number(source: Path, values: dict[str, Any], key: str, default: float) -> float:
+def _number(source: Path, values: dict[str, Any], key: str, default: float | int) -> float:
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{source}: {key} is {value!r} instead of a finite number: correct it")

@@ -26,7 +26,7 @@ class Frame:
     lens: Lens | None
     split: Literal["train", "test"]
 
-    def camera_at(self, *, downscale: float = 1.0, max_side: int | None = None) -> Camera:
+    def camera_at(self, *, downscale: float | int = 1.0, max_side: int | None = None) -> Camera:
         """The camera of the photo shrunk by ``downscale``, or so that no side is longer than ``max_side``.
 
         Sizes are rounded to whole pixels and the intrinsics follow the size that results.

@@ -82,7 +82,9 @@ def undistort(
     return cv2.remap(image, *maps, interpolation=method, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _pairs(x: Float[np.ndarray, "n"] | float, y: Float[np.ndarray, "n"] | float) -> Float[np.ndarray, "n 2"]:
+def _pairs(
+    x: Float[np.ndarray, "n"] | float | int, y: Float[np.ndarray, "n"] | float | int
+) -> Float[np.ndarray, "n 2"]:
     return np.stack(np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float)), axis=-1)
 
 

@@ -63,7 +63,7 @@ def read_frames(folder: Path | str, *, holdout_every: int = 8) -> Frames:
     )
 
 
-def load_view(frame: Frame, *, downscale: float = 1.0, max_side: int | None = None) -> View:
+def load_view(frame: Frame, *, downscale: float | int = 1.0, max_side: int | None = None) -> View:
     """Read a photo, remove the lens, and shrink it by ``downscale`` or to ``max_side`` (see ``Frame.camera_at``).
 
     Raises:
@@ -87,7 +87,7 @@ def load_view(frame: Frame, *, downscale: float = 1.0, max_side: int | None = No
 
 
 def load_scene(
-    folder: Path | str, *, downscale: float = 1.0, max_side: int | None = None, holdout_every: int = 8
+    folder: Path | str, *, downscale: float | int = 1.0, max_side: int | None = None, holdout_every: int = 8
 ) -> Scene:
     """Read a capture with all its photos, shrunk by ``downscale`` or to ``max_side``.
 

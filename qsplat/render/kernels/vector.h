@@ -1,0 +1,95 @@
+/* Sixteen float lanes in plain C: one AVX-512 register, two of AVX2, four of NEON. */
+#ifndef QSPLAT_VECTOR_H
+#define QSPLAT_VECTOR_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define INLINE static inline __attribute__((always_inline))
+
+/* may_alias: the same memory is read as scalars and as vectors. */
+typedef float vfloat __attribute__((vector_size(64), may_alias));
+typedef float vfloat_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t vint __attribute__((vector_size(64), may_alias));
+typedef int32_t vint_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t vuint __attribute__((vector_size(64), may_alias));
+
+#ifdef __clang__
+#define shuffle __builtin_shufflevector
+#else
+#define shuffle(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
+
+static const vfloat IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const vint IOTA_INT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+INLINE vfloat all_lanes(float value) {
+    return (vfloat){} + value;
+}
+
+/* Lanes of `yes` where the mask is set (all bits), of `no` elsewhere. */
+INLINE vfloat choose(vint mask, vfloat yes, vfloat no) {
+    return (vfloat)((mask & (vint)yes) | (~mask & (vint)no));
+}
+
+INLINE vfloat keep(vint mask, vfloat value) {
+    return (vfloat)(mask & (vint)value);
+}
+
+INLINE vfloat vmin(vfloat a, vfloat b) {
+    return choose(a < b, a, b);
+}
+
+INLINE vfloat vmax(vfloat a, vfloat b) {
+    return choose(a > b, a, b);
+}
+
+INLINE vfloat vsqrt(vfloat value) {
+#ifdef __clang__
+    return __builtin_elementwise_sqrt(value);
+#else
+    for (int lane = 0; lane < LANES; lane++) value[lane] = sqrtf(value[lane]);
+    return value;
+#endif
+}
+
+INLINE int any(vint mask) {
+    int64_t words[8], all = 0;
+    memcpy(words, &mask, sizeof words);
+    for (int i = 0; i < 8; i++) all |= words[i];
+    return all != 0;
+}
+
+/* 2^q for -126 <= q < 128, relative error 2e-7; anything for other q. Adding 1.5 * 2^23 leaves round(q) in the low
+ * bits of the mantissa: a compiler that is allowed to reassociate floats would delete it. */
+INLINE vfloat vexp2(vfloat q) {
+    const vfloat magic = all_lanes(12582912.0f);
+    vfloat shifted = q + magic;
+    vfloat f = q - (shifted - magic);
+    vfloat p = f * 1.32647e-3f + 9.67151e-3f; /* minimax for the relative error on [-1/2, 1/2] */
+    p = p * f + 5.550734e-2f;
+    p = p * f + 0.24022242f;
+    p = p * f + 0.69314698f;
+    p = p * f + 1.0f;
+    return (vfloat)((vuint)p + ((vuint)shifted << 23));
+}
+
+/* Lane i of the result is the sum of the lanes of v[i]. */
+INLINE vfloat sum_each(const vfloat v[16]) {
+    vfloat a[8], b[4], c[2];
+    for (int i = 0; i < 8; i++)
+        a[i] = shuffle(v[2 * i], v[2 * i + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+               shuffle(v[2 * i], v[2 * i + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    for (int i = 0; i < 4; i++)
+        b[i] = shuffle(a[2 * i], a[2 * i + 1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               shuffle(a[2 * i], a[2 * i + 1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    for (int i = 0; i < 2; i++)
+        c[i] = shuffle(b[2 * i], b[2 * i + 1], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+               shuffle(b[2 * i], b[2 * i + 1], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    return shuffle(c[0], c[1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           shuffle(c[0], c[1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
+#endif

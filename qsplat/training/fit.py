@@ -1,0 +1,225 @@
+"""The light training loop: photos in, a model out. Front ends have loops of their own and call the same rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians, seed_from_points
+from qsplat.qnn import QNN, QnnConfig
+from qsplat.render import Backend, RasterConfig
+from qsplat.training.densification import DefaultDensification, Densification, Densifier, regularization
+from qsplat.training.losses import photometric_loss
+from qsplat.training.model import SplatModel, ViewOutputs
+from qsplat.training.optimizers import gaussian_optimizers, optimizer_for, set_rates
+from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.schedule import Phase, Schedule
+from qsplat.training.seeding import seed_in_view
+from qsplat.training.targets import Target, TrainingView
+
+
+class Points(Protocol):
+    """Sparse points in the world and their RGB in [0, 1]."""
+
+    @property
+    def positions(self) -> Float[Tensor, "n 3"]: ...
+    @property
+    def colors(self) -> Float[Tensor, "n 3"]: ...
+
+
+class TrainingScene(Protocol):
+    """What ``fit`` needs to know about a scene."""
+
+    @property
+    def train(self) -> Sequence[TrainingView]: ...
+    @property
+    def points(self) -> Points | None: ...
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train.
+
+    Args:
+        schedule: the plan of the run.
+        densification: None keeps the Gaussians that the run starts with.
+        head: None trains Gaussians alone.
+        seed: of everything random. The same seed gives the same result on the same machine.
+        seeds: number of points to start from where the scene has none.
+        ssim_weight: share of D-SSIM in the loss.
+        background: RGB behind the Gaussians; None is white for photos with alpha and black for others.
+        random_background: composite photos that have alpha over a new random colour at each step.
+        raster: thresholds of the rasterizer.
+        backend: of the rasterizer; None follows ``device``.
+        device: where to train.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Schedule(2000))
+    densification: Densification | None = field(default_factory=DefaultDensification)
+    head: QnnConfig | None = field(default_factory=QnnConfig)
+    seed: int = 0
+    seeds: int = 10_000
+    ssim_weight: float = 0.2
+    background: tuple[float, float, float] | None = None
+    random_background: bool = False
+    raster: RasterConfig = field(default_factory=RasterConfig)
+    backend: Backend | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step: its loss, the PSNR in dB of its training view, and the seconds since the run began."""
+
+    step: int
+    loss: float
+    psnr: float
+    num_gaussians: int
+    phase: Phase
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished run: the model without gradients, about a hundred records along the way, and its duration."""
+
+    model: SplatModel
+    history: tuple[StepRecord, ...]
+    seconds: float
+
+
+def fit(
+    scene: TrainingScene, config: FitConfig | None = None, *, on_step: Callable[[StepRecord], None] | None = None
+) -> Fitted:
+    """Train on the views of ``scene``, one at a time in shuffled epochs.
+
+    ``on_step`` is called after every step. The random state of the caller is left as it was.
+
+    Raises:
+        ValueError: the scene has no training views, or nothing to start from.
+    """
+    config = config or FitConfig()
+    if not scene.train:
+        raise ValueError("the scene has 0 training views: training needs at least one")
+    devices = [torch.device(config.device)] if config.device != "cpu" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(config.seed)
+        return _Run(scene, config).finish(on_step)
+
+
+class _Run:
+    """The moving parts of one training."""
+
+    def __init__(self, scene: TrainingScene, config: FitConfig) -> None:
+        self.scene, self.config = scene, config
+        self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
+        self.parameters = parameters_of(initial_gaussians(scene, config).to(config.device))
+        self.optimizers = gaussian_optimizers(self.parameters)
+        self.head = QNN(config.head).to(config.device) if config.head else None
+        if self.head is not None:
+            self.optimizers["qnn"] = optimizer_for("qnn", self.head.parameters())
+        self.densifier = (
+            Densifier(config.densification, self.schedule, num_views=len(scene.train)) if config.densification else None
+        )
+        transparent = any(view.alpha is not None for view in scene.train)
+        color = config.background or ((1.0, 1.0, 1.0) if transparent else (0.0, 0.0, 0.0))
+        self.background = torch.tensor(color, device=config.device)
+
+    def finish(self, on_step: Callable[[StepRecord], None] | None) -> Fitted:
+        began = time.perf_counter()
+        history: list[StepRecord] = []
+        order = _shuffled_epochs(len(self.scene.train))
+        targets: dict[tuple[int, int], Target] = {}
+        keep_every = max(1, self.schedule.iterations // 100)
+        for step in range(self.schedule.iterations):
+            key = next(order), self.schedule.downscale_at(step)
+            if key not in targets:
+                targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
+            loss, psnr = self.step(step, targets[key])
+            kept = step % keep_every == 0 or step + 1 == self.schedule.iterations
+            if kept or on_step is not None:
+                record = StepRecord(
+                    step=step,
+                    loss=float(loss),
+                    psnr=float(psnr),
+                    num_gaussians=len(self.parameters["means"]),
+                    phase=self.schedule.phase_at(step),
+                    seconds=time.perf_counter() - began,
+                )
+                history += [record] if kept else []
+                if on_step is not None:
+                    on_step(record)
+        return Fitted(model=self.model(), history=tuple(history), seconds=time.perf_counter() - began)
+
+    def step(self, step: int, target: Target) -> tuple[Tensor, Tensor]:
+        """Move every parameter once; the loss and the PSNR before that."""
+        background = self.background
+        if self.config.random_background and target.alpha is not None:
+            background = torch.rand(3, device=background.device)
+        gaussians = gaussians_of(self.parameters)
+        joint = self.schedule.phase_at(step) == "joint"
+        raster = replace(self.config.raster, depth=False)
+        model = SplatModel(gaussians, self.head if joint else None, background, raster)
+        view = model.render(target.camera, sh_degree=self.schedule.sh_degree_at(step), backend=self.config.backend)
+        photo = target.over(background)
+        loss = photometric_loss(view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask)
+        (loss + regularization(gaussians, self.config.densification)).backward()
+        self.move(step, view, target.camera)
+        return loss.detach(), _psnr(view.rgb.detach(), photo, target.mask)
+
+    def move(self, step: int, view: ViewOutputs, camera: Camera) -> None:
+        """Let the optimisers and the densifier act on the gradients of ``view``."""
+        set_rates(self.optimizers, step, self.schedule)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.densifier is not None:
+            self.densifier.after_backward(
+                self.parameters,
+                self.optimizers,
+                step=step,
+                trace=view.trace,
+                camera=camera,
+                learning_rate=self.optimizers["means"].param_groups[0]["lr"],
+            )
+
+    def model(self) -> SplatModel:
+        """The model as it is, without gradients."""
+        gaussians = gaussians_of({name: value.detach() for name, value in self.parameters.items()})
+        head = self.head.eval().requires_grad_(False) if self.head is not None else None
+        return SplatModel(gaussians, head, self.background, self.config.raster)
+
+
+def initial_gaussians(scene: TrainingScene, config: FitConfig) -> Gaussians:
+    """Gaussians at the scene's points, or at seeds in view of its cameras; at most half of the cap, at random, so that
+    densification has room."""
+    generator = torch.Generator().manual_seed(config.seed)
+    points = scene.points or seed_in_view(scene.train, config.seeds, generator=generator)
+    positions, colors = points.positions, points.colors
+    if config.densification is not None and len(positions) > (most := max(1, config.densification.max_gaussians // 2)):
+        kept = torch.randperm(len(positions), generator=generator)[:most].sort().values
+        positions, colors = positions[kept], colors[kept]
+    return seed_from_points(positions, colors, sh_degree=config.schedule.sh_degree, generator=generator)
+
+
+def _shuffled_epochs(count: int) -> Iterator[int]:
+    """Indices below ``count`` without end, each once per epoch, in a new random order each time."""
+    while True:
+        yield from torch.randperm(count).tolist()
+
+
+def _psnr(
+    prediction: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w"] | None
+) -> Float[Tensor, ""]:
+    """PSNR in dB of images in [0, 1] where ``mask`` is True."""
+    squared = (prediction.clamp(0, 1) - target).square()
+    if mask is not None:
+        squared = squared[mask]
+    return -10 * torch.log10(squared.mean())

@@ -1,0 +1,59 @@
+"""What was learnt, as a function from a camera to an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians
+from qsplat.qnn import QNN, image_residual
+from qsplat.render import Backend, RasterConfig, Trace, rasterize
+
+
+@dataclass(frozen=True)
+class ViewOutputs:
+    """One view: the image, what it is the sum of, expected depth (world units along z) and coverage.
+
+    ``rgb = rgb_base + residual`` may leave [0, 1] a little; whoever shows or measures it clamps it.
+    """
+
+    rgb: Float[Tensor, "h w 3"]
+    rgb_base: Float[Tensor, "h w 3"]
+    residual: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"] | None
+    alpha: Float[Tensor, "h w"]
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class SplatModel:
+    """Gaussians over a background, and the head that corrects their image, if there is one."""
+
+    gaussians: Gaussians
+    head: QNN | None = None
+    background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
+    config: RasterConfig = field(default_factory=RasterConfig)
+
+    def render(self, camera: Camera, *, sh_degree: int | None = None, backend: Backend | None = None) -> ViewOutputs:
+        """The view of ``camera``, with gradients to the Gaussians and to the head.
+
+        Args:
+            camera: pose and window.
+            sh_degree: highest degree of harmonics to use; all of them when None.
+            backend: as for ``rasterize``.
+        """
+        drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=self.config, backend=backend)
+        base = drawn.over(self.background)
+        residual = torch.zeros_like(base) if self.head is None else image_residual(self.head, base, camera)
+        return ViewOutputs(
+            rgb=base if self.head is None else base + residual,
+            rgb_base=base,
+            residual=residual,
+            depth=drawn.depth,
+            alpha=drawn.alpha,
+            trace=drawn.trace,
+        )

@@ -1,0 +1,67 @@
+"""When things happen during training, as shares of the run, so that 500 and 30000 iterations both make sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["splatting", "joint"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The plan of a run of ``iterations`` steps, counted from 0.
+
+    At 30000 iterations the defaults are the usual ones: one more SH degree every 1000 steps (Kerbl et al. 2023), half
+    the resolution twice, undone every 3000 steps (splatfacto), the head from step 22500 on.
+
+    Args:
+        iterations: length of the run.
+        sh_degree: highest degree of the harmonics.
+        sh_share: share of the run after which one more degree is used.
+        downscales: how many times the resolution is halved at the start.
+        downscale_share: share of the run after which it is doubled again.
+        head_share: share of the run at which the head is switched on; 1 for a run without one.
+
+    Raises:
+        ValueError: no iterations, or a share outside its range.
+    """
+
+    iterations: int
+    sh_degree: int = 3
+    sh_share: float = 1 / 30
+    downscales: int = 0
+    downscale_share: float = 1 / 10
+    head_share: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations={self.iterations}: a run has at least 1")
+        if not 0 <= self.head_share <= 1:
+            raise ValueError(f"head_share={self.head_share}: the switch-on is a share of the run between 0 and 1")
+        if min(self.sh_share, self.downscale_share) <= 0 or self.downscales < 0:
+            raise ValueError(
+                f"sh_share={self.sh_share}, downscale_share={self.downscale_share} must be above 0 and "
+                f"downscales={self.downscales} not below 0"
+            )
+
+    @property
+    def head_start(self) -> int:
+        """First step of the joint phase; ``iterations`` when there is none."""
+        return round(self.head_share * self.iterations)
+
+    def phase_at(self, step: int) -> Phase:
+        """Which parts are trained at ``step``: the Gaussians alone, or jointly with the head."""
+        return "joint" if step >= self.head_start else "splatting"
+
+    def sh_degree_at(self, step: int) -> int:
+        """Degree of the harmonics used at ``step``."""
+        return min(self.sh_degree, step // self.steps(self.sh_share))
+
+    def downscale_at(self, step: int) -> int:
+        """Factor, a power of two, by which both sides of the image are smaller at ``step``."""
+        return 2 ** max(0, self.downscales - step // self.steps(self.downscale_share))
+
+    def steps(self, share: float, *, at_least: int = 1) -> int:
+        """A share of the run in whole steps."""
+        return max(at_least, round(share * self.iterations))

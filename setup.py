@@ -21,9 +21,10 @@ TARGETS = {
 }
 # Never -ffast-math: reassociation deletes the rounding trick of vexp2. No vector crosses the border of a binary, so how
 # one is passed (psabi) does not matter.
-FLAGS = (
-    "-O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-strict-aliasing -std=gnu11 -Wall -Wno-psabi".split()
-)
+FLAGS = [
+    *("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
+    *("-std=gnu11", "-Wall", "-Wno-psabi"),
+]
 
 
 def compile_kernels(name: str) -> None:

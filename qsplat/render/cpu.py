@@ -1,133 +1,177 @@
 """The fast backend: compiled kernels on any number of threads, bitwise the same for each. The equation is in
-``contract``, the slow twin in ``reference``."""
+``contract``; the slow twins are ``projection``, ``sh`` and ``reference``."""
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import fields, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qsplat.cameras import Camera, Window
+from qsplat.cameras import Camera
 from qsplat.gaussians import Splats
 from qsplat.render import kernels
 from qsplat.render.contract import RasterConfig, Rendering, Trace
-from qsplat.render.projection import project
+
+RECORD = 5
+"""Numbers of a record before the channels: conic a, b, c, opacity, depth."""
 
 
-def rasterize(splats: Splats, camera: Camera, config: RasterConfig) -> Rendering:
+def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: str | None = None) -> Rendering:
     """Rasterize in float32 and return the type of ``splats.means``.
+
+    Splats with NaN or infinite fields are culled. The number of threads is ``torch.get_num_threads()``.
+
+    Args:
+        splats: what to draw, on the CPU.
+        camera: pose and window.
+        config: thresholds.
+        binary: name of the instruction set whose binary to use, the best one when None.
 
     Raises:
         BackendUnavailable: there are no kernels for this machine.
+        ValueError: the splats are not on the CPU.
     """
-    library = kernels.load(kernels.best_binary())
-    given = splats.means.dtype
-    single = replace(
-        splats, **{f.name: v.float() for f in fields(splats) if (v := getattr(splats, f.name)) is not None}
-    )
-    flat = project(single, camera, config)
-    node = flat.means2d
+    if splats.means.device.type != "cpu":
+        raise ValueError(
+            f"splats on {splats.means.device}: the cpu backend draws splats on the CPU, move them with to()"
+        )
+    call = _Call(camera, config, kernels.load(binary or kernels.best_binary()))
+    fields = (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, splats.features)
+    inputs = [None if field is None else field.float() for field in fields]
+    node, records, radii = _Project.apply(call, camera.cam_from_world.float(), *inputs)
     if node.requires_grad:
         node.retain_grad()
-    records = torch.cat([flat.conics, flat.opacities[:, None], flat.depths[:, None], flat.channels], dim=1)
-    color, alpha, depth = _Composite.apply(node, records, flat.radii, camera.view, config, library)
+    color, alpha, depth = _Composite.apply(call, node, records, radii)
+    given = splats.means.dtype
     return Rendering(
         color=color.to(given),
         alpha=alpha.to(given),
         depth=depth.to(given) if config.depth else None,
-        trace=Trace(node=node, radii=flat.radii),
+        trace=Trace(node=node, radii=radii),
     )
 
 
-class _Workspace:
-    """Memory of one image inside the library, handed back for the next image when its last user is gone."""
+@dataclass(frozen=True)
+class _Call:
+    """What both stages of one rendering share."""
 
-    _idle: dict[str, list[int]] = {}
-    _kept = 4
+    camera: Camera
+    config: RasterConfig
+    library: ctypes.CDLL
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-        self._pool = self._idle.setdefault(library._name, [])
-        try:
-            self.handle = self._pool.pop()
-        except IndexError:
-            self.handle = library.qsplat_workspace_create()
-        if not self.handle:
-            raise MemoryError("no memory for a rasterizer workspace")
 
-    def __del__(self) -> None:
-        if len(self._pool) < self._kept:
-            self._pool.append(self.handle)
-        else:
-            self._library.qsplat_workspace_destroy(self.handle)
+class _Project(torch.autograd.Function):
+    """Splats to 2D means, records (conic, opacity, depth, channels) and radii."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, pose: Tensor, *fields: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        tensors = [None if tensor is None else tensor.detach().contiguous() for tensor in (pose, *fields)]
+        arguments = _projection(call, tensors)
+        count = arguments.count
+        means2d = pose.new_empty(count, 2)
+        records = pose.new_empty(count, RECORD + (3 if arguments.harmonics else 0) + arguments.features_width)
+        radii = torch.empty(count, dtype=torch.int32)
+        arguments.point(means2d=means2d, records=records, radii=radii)
+        _run(call.library.qsplat_project_forward, arguments)
+        ctx.mark_non_differentiable(radii)
+        ctx.save_for_backward(*tensors, records, radii)
+        ctx.call = call
+        return means2d, records, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_means2d: Tensor, grad_records: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        *tensors, records, radii = ctx.saved_tensors
+        arguments = _projection(ctx.call, tensors)
+        grads = [
+            torch.empty_like(tensor) if wanted else None
+            for tensor, wanted in zip(tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        names = ("pose", "means", "quats", "scales", "opacities", "sh", "features")
+        arguments.point(**{f"grad_{name}": grad for name, grad in zip(names, grads, strict=True)})
+        given = grad_means2d.contiguous(), grad_records.contiguous()
+        arguments.point(records=records, radii=radii, grad_means2d=given[0], grad_records=given[1])
+        _run(ctx.call.library.qsplat_project_backward, arguments)
+        return None, *grads
 
 
 class _Composite(torch.autograd.Function):
-    """2D Gaussians to an image: (color, alpha, depth), depth empty unless asked for."""
+    """2D Gaussians to an image: color, alpha, expected depth (empty unless asked for)."""
 
     @staticmethod
-    def forward(ctx, node: Tensor, records: Tensor, radii: Tensor, window: Window, config: RasterConfig, library):
-        means2d, records, radii = node.contiguous(), records.contiguous(), radii.contiguous()
-        shape = (window.height, window.width)
-        color = records.new_empty(*shape, records.shape[1] - 5)
-        alpha, depth = records.new_empty(shape), records.new_empty(shape if config.depth else 0)
-        workspace = _Workspace(library)
-        image = _image(means2d, records, radii, window, config)
-        _point(image, color=color, alpha=alpha, depth=depth)
-        _call(library.qsplat_raster_forward, workspace, image)
+    def forward(ctx: Any, call: _Call, node: Tensor, records: Tensor, radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        view = call.camera.view
+        color = records.new_empty(view.height, view.width, records.shape[1] - RECORD)
+        alpha = records.new_empty(view.height, view.width)
+        depth = records.new_empty((view.height, view.width) if call.config.depth else 0)
+        workspace = kernels.Workspace(call.library)
+        arguments = _image(call, node, records, radii)
+        arguments.point(color=color, alpha=alpha, depth=depth)
+        _run(call.library.qsplat_raster_forward, arguments, workspace)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(means2d, records, radii, color, alpha, depth)
-            ctx.extra = node, workspace, window, config, library
-        ctx.mark_non_differentiable(*([] if config.depth else [depth]))
+            ctx.save_for_backward(node, records, radii, color, alpha, depth)
+            ctx.call, ctx.node, ctx.workspace = call, node, workspace
+        if not call.config.depth:
+            ctx.mark_non_differentiable(depth)
         return color, alpha, depth
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_color: Tensor, grad_alpha: Tensor, grad_depth: Tensor):
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         means2d, records, radii, color, alpha, depth = ctx.saved_tensors
-        node, workspace, window, config, library = ctx.extra
-        image = _image(means2d, records, radii, window, config)
-        grads = [grad_color.contiguous(), grad_alpha.contiguous(), grad_depth.contiguous()]
+        grad_color, grad_alpha, grad_depth = (grad.contiguous() for grad in grads)
         grad_means2d, grad_records = torch.empty_like(means2d), torch.empty_like(records)
-        absgrad = torch.empty_like(means2d) if config.absgrad else means2d.new_empty(0)
-        _point(image, color=color, alpha=alpha, depth=depth, absgrad=absgrad)
-        _point(image, grad_color=grads[0], grad_alpha=grads[1], grad_depth=grads[2])
-        _point(image, grad_means2d=grad_means2d, grad_records=grad_records)
-        _call(library.qsplat_raster_backward, workspace, image)
-        if config.absgrad:
-            node.absgrad = absgrad + getattr(node, "absgrad", 0)
-        return grad_means2d, grad_records, None, None, None, None
+        absgrad = torch.empty_like(means2d) if ctx.call.config.absgrad else None
+        arguments = _image(ctx.call, means2d, records, radii)
+        arguments.point(color=color, alpha=alpha, depth=depth, absgrad=absgrad)
+        arguments.point(grad_color=grad_color, grad_alpha=grad_alpha, grad_depth=grad_depth)
+        arguments.point(grad_means2d=grad_means2d, grad_records=grad_records)
+        _run(ctx.call.library.qsplat_raster_backward, arguments, ctx.workspace)
+        if absgrad is not None:
+            ctx.node.absgrad = absgrad + getattr(ctx.node, "absgrad", 0)
+        return None, grad_means2d, grad_records, None
+
+
+def _projection(call: _Call, tensors: list[Tensor | None]) -> kernels.Projection:
+    pose, means, quats, scales, opacities, sh, features = tensors
+    camera, config = call.camera, call.config
+    arguments = kernels.Projection(
+        count=0 if means is None else len(means),
+        harmonics=0 if sh is None else sh.shape[1],
+        features_width=0 if features is None else features.shape[1],
+        width=camera.width,
+        height=camera.height,
+        antialiased=config.antialiased,
+        threads=torch.get_num_threads(),
+        **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")},
+        **{name: getattr(config, name) for name in ("blur", "near", "far")},
+    )
+    arguments.point(pose=pose, means=means, quats=quats, scales=scales, opacities=opacities, sh=sh, features=features)
+    return arguments
 
 
 def _image(
-    means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Tensor, window: Window, config: RasterConfig
+    call: _Call, means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Int[Tensor, "n"]
 ) -> kernels.RasterImage:
-    image = kernels.RasterImage(
+    view, config = call.camera.view, call.config
+    arguments = kernels.RasterImage(
         count=len(means2d),
-        channels=records.shape[1] - 5,
-        x=window.x,
-        y=window.y,
-        width=window.width,
-        height=window.height,
-        alpha_cut=config.alpha_cut,
-        alpha_max=config.alpha_max,
-        transmittance_stop=config.transmittance_stop,
+        channels=records.shape[1] - RECORD,
+        **{name: getattr(view, name) for name in ("x", "y", "width", "height")},
+        **{name: getattr(config, name) for name in ("alpha_cut", "alpha_max", "transmittance_stop")},
         threads=torch.get_num_threads(),
     )
-    _point(image, means2d=means2d, records=records, radii=radii)
-    return image
+    arguments.point(means2d=means2d, records=records, radii=radii)
+    return arguments
 
 
-def _point(image: kernels.RasterImage, **tensors: Tensor) -> None:
-    """Let fields of ``image`` point to contiguous tensors; an empty one is not there."""
-    for name, tensor in tensors.items():
-        setattr(image, name, tensor.data_ptr() if tensor.numel() else None)
-
-
-def _call(function, workspace: _Workspace, image: kernels.RasterImage) -> None:
-    if function(workspace.handle, ctypes.byref(image)):
-        raise MemoryError(f"no memory to rasterize {image.count} splats on {image.width}x{image.height} pixels")
+def _run(function: Any, arguments: ctypes.Structure, workspace: kernels.Workspace | None = None) -> None:
+    """Call a kernel, which returns 0 or 1 when memory ran out."""
+    given = () if workspace is None else (workspace.handle,)
+    if function(*given, ctypes.byref(arguments)):
+        raise MemoryError(f"no memory to rasterize {arguments.count} splats")

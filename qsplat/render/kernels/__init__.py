@@ -8,28 +8,84 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
 from qsplat.render.contract import BackendUnavailable
 
 FOLDER = Path(__file__).parent
+IDLE_WORKSPACES = 4
+"""Workspaces kept for later images: enough for a training step of a few crops and a viewer."""
+
 X86_FEATURES = {
     "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
     "x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"},
 }
-"""What a binary needs beyond the one below it, best binary first. Source: the x86-64 psABI's micro-architecture levels."""
+"""What a binary needs beyond the next one, best first. Source: the micro-architecture levels of the x86-64 psABI."""
 
 
-class RasterImage(ctypes.Structure):
-    """Mirror of the structure in ``raster.h``."""
+def _fields(kind: type, names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names.split()]
+
+
+class _Arguments(ctypes.Structure):
+    """A structure of ``kernels.h``; its pointers are set from tensors."""
+
+    def point(self, **tensors: Tensor | None) -> None:
+        """Let fields point to contiguous CPU tensors, which the caller keeps alive; an empty one or None is NULL."""
+        for name, tensor in tensors.items():
+            setattr(self, name, tensor.data_ptr() if tensor is not None and tensor.numel() else None)
+
+
+class Projection(_Arguments):
+    """Mirror of the structure in ``kernels.h``."""
 
     _fields_ = (
-        ("count", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("channels", "x", "y", "width", "height")),
-        *((name, ctypes.c_float) for name in ("alpha_cut", "alpha_max", "transmittance_stop")),
-        ("threads", ctypes.c_int32),
-        *((name, ctypes.c_void_p) for name in ("means2d", "records", "radii", "color", "alpha", "depth")),
-        *((name, ctypes.c_void_p) for name in ("grad_color", "grad_alpha", "grad_depth")),
-        *((name, ctypes.c_void_p) for name in ("grad_means2d", "grad_records", "absgrad")),
+        *_fields(ctypes.c_int64, "count"),
+        *_fields(ctypes.c_int32, "harmonics features_width width height antialiased threads"),
+        *_fields(ctypes.c_float, "fx fy cx cy blur near far"),
+        *_fields(ctypes.c_void_p, "pose means quats scales opacities sh features means2d records radii"),
+        *_fields(ctypes.c_void_p, "grad_means2d grad_records grad_pose grad_means grad_quats grad_scales"),
+        *_fields(ctypes.c_void_p, "grad_opacities grad_sh grad_features"),
     )
+
+
+class RasterImage(_Arguments):
+    """Mirror of the structure in ``kernels.h``."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int64, "count"),
+        *_fields(ctypes.c_int32, "channels x y width height"),
+        *_fields(ctypes.c_float, "alpha_cut alpha_max transmittance_stop"),
+        *_fields(ctypes.c_int32, "threads"),
+        *_fields(ctypes.c_void_p, "means2d records radii color alpha depth grad_color grad_alpha grad_depth"),
+        *_fields(ctypes.c_void_p, "grad_means2d grad_records absgrad"),
+    )
+
+
+class Workspace:
+    """Memory of one image inside the library, handed to a later image when its last user is gone."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._destroy = library.qsplat_workspace_destroy
+        self._idle = _idle(library)
+        try:
+            self.handle = self._idle.pop()
+        except IndexError:
+            self.handle = library.qsplat_workspace_create()
+        if not self.handle:
+            raise MemoryError("no memory for a rasterizer workspace")
+
+    def __del__(self) -> None:
+        if len(self._idle) < IDLE_WORKSPACES:
+            self._idle.append(self.handle)
+        else:
+            self._destroy(self.handle)
+
+
+@cache
+def _idle(library: ctypes.CDLL) -> list[int]:
+    """Workspaces of ``library`` that nobody uses; appending and popping are atomic."""
+    return []
 
 
 def runnable_binaries() -> tuple[str, ...]:
@@ -39,15 +95,9 @@ def runnable_binaries() -> tuple[str, ...]:
         return ()
     if machine in ("aarch64", "arm64"):
         return ("aarch64",)
-    if machine not in ("x86_64", "amd64"):
+    if machine not in ("x86_64", "amd64") or not _cpu_flags() >= X86_FEATURES["x86_64_v3"]:
         return ()
-    features = _cpu_flags()
-    enough = []
-    if features >= X86_FEATURES["x86_64_v3"]:
-        enough.append("x86_64_v3")
-        if features >= X86_FEATURES["x86_64_v4"]:
-            enough.insert(0, "x86_64_v4")
-    return tuple(enough)
+    return tuple(X86_FEATURES) if _cpu_flags() >= X86_FEATURES["x86_64_v4"] else ("x86_64_v3",)
 
 
 def best_binary() -> str:
@@ -56,31 +106,35 @@ def best_binary() -> str:
     Raises:
         BackendUnavailable: no binary runs on this machine.
     """
-    names = [name for name in runnable_binaries() if _path(name).exists()]
+    names = runnable_binaries()
     if not names:
         raise BackendUnavailable(
-            f"the cpu backend has no kernels for {platform.system()} {platform.machine()} in {FOLDER}: it needs Linux on "
-            "x86-64 with AVX2 or on aarch64, and an installed package (pip install .); backend='reference' runs anywhere"
+            f"the cpu backend has no kernels for {platform.system()} {platform.machine()}: it needs Linux "
+            "on aarch64 or on x86-64 with AVX2; backend='reference' runs anywhere, slowly"
         )
     return names[0]
 
 
 @cache
 def load(name: str) -> ctypes.CDLL:
-    """The binary ``name`` with typed functions."""
-    library = ctypes.CDLL(str(_path(name)))
+    """The binary ``name`` with typed functions.
+
+    Raises:
+        BackendUnavailable: the package was not built.
+    """
+    path = FOLDER / f"qsplat_{name}.so"
+    if not path.exists():
+        raise BackendUnavailable(f"{path} is missing: build the kernels by installing the package (pip install .)")
+    library = ctypes.CDLL(str(path))
     library.qsplat_workspace_create.restype = ctypes.c_void_p
     library.qsplat_workspace_create.argtypes = ()
     library.qsplat_workspace_destroy.restype = None
     library.qsplat_workspace_destroy.argtypes = (ctypes.c_void_p,)
+    for function in (library.qsplat_project_forward, library.qsplat_project_backward):
+        function.argtypes = (ctypes.POINTER(Projection),)
     for function in (library.qsplat_raster_forward, library.qsplat_raster_backward):
-        function.restype = ctypes.c_int
         function.argtypes = (ctypes.c_void_p, ctypes.POINTER(RasterImage))
     return library
-
-
-def _path(name: str) -> Path:
-    return FOLDER / f"qsplat_{name}.so"
 
 
 @cache

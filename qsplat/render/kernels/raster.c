@@ -7,7 +7,7 @@
  * The backward pass replays the forward one, nearest splat first: what is still behind a splat is the final image
  * minus what was blended so far. Each (splat, tile) pair writes its sums to a slot of its own, in splat order, and the
  * slots are added up afterwards, so that results do not depend on the number of threads. */
-#include "raster.h"
+#include "kernels.h"
 
 #include <stdlib.h>
 

@@ -92,4 +92,16 @@ INLINE vfloat sum_each(const vfloat v[16]) {
            shuffle(c[0], c[1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
 
+/* Turn a matrix of 16 rows into its transpose: four times, interleave the upper half of the rows with the lower. */
+INLINE void transpose(vfloat v[16]) {
+    vfloat a[16];
+    for (int round = 0; round < 4; round++) {
+        memcpy(a, v, sizeof a);
+        for (int i = 0; i < 8; i++) {
+            v[2 * i] = shuffle(a[i], a[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            v[2 * i + 1] = shuffle(a[i], a[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+    }
+}
+
 #endif

@@ -1,0 +1,47 @@
+/* The interface that qsplat/render/cpu.py calls through ctypes; its structures mirror these. */
+#ifndef QSPLAT_KERNELS_H
+#define QSPLAT_KERNELS_H
+
+#include <stdint.h>
+
+/* One image. A record is (conic a, b, c, opacity, depth, channels...), row-major; radius 0 marks a culled splat.
+ * The backward pass takes the images of the forward pass and the gradients of a loss with respect to them (NULL: zero). */
+typedef struct {
+    int64_t count;
+    int32_t channels, x, y, width, height; /* the window, in pixels of the whole image */
+    float alpha_cut, alpha_max, transmittance_stop;
+    int32_t threads;
+    const float *means2d, *records;
+    const int32_t *radii;
+    float *color, *alpha, *depth; /* depth NULL: not wanted */
+    const float *grad_color, *grad_alpha, *grad_depth;
+    float *grad_means2d, *grad_records, *absgrad; /* absgrad NULL: not wanted */
+} RasterImage;
+
+/* Splats seen by a camera: `pose` is cam_from_world (row-major 4x4), intrinsics and size those of the whole image.
+ * `harmonics` is 0, 1, 4, 9 or 16; a width or number of 0 means that the array is not there. The backward pass reads the
+ * records and radii of the forward pass; a gradient that is NULL is not wanted. */
+typedef struct {
+    int64_t count;
+    int32_t harmonics, features_width, width, height, antialiased, threads;
+    float fx, fy, cx, cy, blur, near, far;
+    const float *pose, *means, *quats, *scales, *opacities, *sh, *features;
+    float *means2d, *records;
+    int32_t *radii;
+    const float *grad_means2d, *grad_records;
+    float *grad_pose, *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_sh, *grad_features;
+} Projection;
+
+/* 0, or 1 when memory ran out. */
+int qsplat_project_forward(const Projection *projection);
+int qsplat_project_backward(const Projection *projection);
+
+/* Memory of one image that lasts from its forward to its backward pass, reused by later images. NULL: out of memory. */
+void *qsplat_workspace_create(void);
+void qsplat_workspace_destroy(void *workspace);
+
+/* 0, or 1 when memory ran out. */
+int qsplat_raster_forward(void *workspace, const RasterImage *image);
+int qsplat_raster_backward(void *workspace, const RasterImage *image);
+
+#endif

@@ -1,0 +1,62 @@
+"""The datamanager: nerfstudio's for whole images, with images of a bounded size, on machines with and without CUDA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+
+from nerfstudio_plugin.datasets import FrameDataset, PhotoDataset
+from nerfstudio_plugin.refusals import in_one_sentence
+
+
+@dataclass
+class QsplatDataManagerConfig(FullImageDatamanagerConfig):
+    """Options of nerfstudio's datamanager for whole images, and ours."""
+
+    _target: type = field(default_factory=lambda: QsplatDataManager)
+    max_side: int | None = None
+    """Images are reduced, by area averaging, so that no side is longer; None keeps their size. A downscale factor given
+    to the dataparser comes first."""
+    num_random: int = 50_000
+    """Where a capture has no sparse points, the number of random ones in the volume that the cameras see."""
+
+
+class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
+    """Whole images in the order of an epoch, from any dataparser.
+
+    What the model is told about the photos goes through the metadata of the training set: ``alpha_color``, over which
+    the dataparser had transparent photos composited, and ``transparent``, whether they still are.
+    """
+
+    config: QsplatDataManagerConfig
+
+    def __init__(self, config: QsplatDataManagerConfig, **arguments: Any) -> None:
+        with in_one_sentence():
+            super().__init__(config, **arguments)
+            self.train_dataset.metadata["alpha_color"] = self.train_dataparser_outputs.alpha_color
+            self.train_dataset.metadata["transparent"] = self.train_dataset.transparent
+            if self.test_mode == "val" and "points3D_xyz" not in self.train_dataparser_outputs.metadata:
+                self._add_random_points()
+
+    def create_train_dataset(self) -> PhotoDataset:
+        """Photos to train on."""
+        return self._dataset(self.train_dataparser_outputs)
+
+    def create_eval_dataset(self) -> PhotoDataset:
+        """Photos held out."""
+        return self._dataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
+
+    def _dataset(self, outputs: DataparserOutputs) -> PhotoDataset:
+        chosen = getattr(self.config.dataparser, "downscale_factor", None) is not None
+        make = FrameDataset if "frames" in outputs.metadata else PhotoDataset
+        return make(outputs, max_side=None if chosen else self.config.max_side)
+
+    def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
+        """As nerfstudio does, except that memory is pinned only where CUDA is: elsewhere torch refuses to."""
+        where = cache_images_device if torch.cuda.is_available() else "gpu"
+        with in_one_sentence():
+            return super()._load_images(split, where)

@@ -1,0 +1,64 @@
+"""Progress of a run in one line: iterations, rate, time left, Gaussians, PSNR, phase."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from nerfstudio.configs.base_config import LocalWriterConfig
+from nerfstudio.utils import writer
+
+JOINT = "joint"
+"""Metric of the model that is 1 in the joint phase and 0 before."""
+
+
+@dataclass
+class ProgressWriterConfig(LocalWriterConfig):
+    """nerfstudio's options of what is written to the terminal, with our writer."""
+
+    _target: type = field(default_factory=lambda: ProgressWriter)
+    enable: bool = True
+
+
+class ProgressWriter(writer.LocalWriter):
+    """Rewrites one line in a terminal; writes a line every ten seconds where the output is a file or a pipe."""
+
+    def __init__(self, config: LocalWriterConfig, banner_messages: list[str] | None = None) -> None:
+        super().__init__(config, banner_messages)
+        for message in banner_messages or []:
+            print(message)
+        self._live = sys.stdout.isatty()
+        self._first: tuple[int, float] | None = None
+        self._written = 0.0
+        self._metrics: dict[str, Any] = {}
+
+    def write_stats_log(self, step: int) -> None:
+        """Look at what the trainer reported for ``step``, and write a line if it is time."""
+        reported = {event["name"]: event["event"] for event in writer.EVENT_STORAGE}
+        self._metrics = reported.get("Train Metrics Dict", self._metrics)
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        finished = writer.EventName.TOTAL_TRAIN_TIME.value in reported
+        if finished or now - self._written >= (0.2 if self._live else 10.0):
+            self._written = now
+            self._write(writer.GLOBAL_BUFFER["step"] + 1, now, finished)
+
+    def _write(self, done: int, now: float, finished: bool) -> None:
+        first, began = self._first or (0, now)
+        last = first + writer.GLOBAL_BUFFER["max_iter"]
+        rate = (done - first) / max(now - began, 1e-6)
+        parts = [f"{done}/{last}", f"{100 * done / last:.0f} %", f"{rate:.1f} it/s"]
+        parts.append(f"{_clock(now - began)} in all" if finished else f"{_clock((last - done) / max(rate, 1e-6))} left")
+        if self._metrics:
+            phase = "joint" if self._metrics[JOINT] else "splatting"
+            count, psnr = int(self._metrics["gaussian_count"]), float(self._metrics["psnr"])
+            parts += [f"{count:,} Gaussians", f"PSNR {psnr:.2f} dB", phase]
+        line = "  ".join(parts)
+        print(f"\r\x1b[K{line}" if self._live else line, end="\n" if finished or not self._live else "", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,77 @@
+"""The methods ``qsplat`` and ``qsplat-mcmc``: their defaults on this machine."""
+
+from __future__ import annotations
+
+import torch
+from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from nerfstudio_plugin.datamanager import QsplatDataManagerConfig
+from nerfstudio_plugin.dataparser import QsplatDataParserConfig
+from nerfstudio_plugin.model_config import SplatModelConfig
+from nerfstudio_plugin.progress import ProgressWriterConfig
+from nerfstudio_plugin.trainer_config import QsplatTrainerConfig
+from qsplat.training.densification import DefaultDensification, McmcDensification
+from qsplat.training.optimizers import EPSILON, RATES
+
+ON_CUDA = {"device": "cuda", "iterations": 30_000, "max_side": 1600, "steps_per_save": 2000}
+ON_CPU = {"device": "cpu", "iterations": 3000, "max_side": 400, "steps_per_save": 500}
+
+
+def _optimizers() -> dict[str, dict]:
+    """Adam at the rates of ``qsplat.training``, which sets them at every step; the camera optimizer and the bilateral
+    grid are nerfstudio's, with its rates."""
+    warm = {"max_steps": 30_000, "warmup_steps": 1000, "lr_pre_warmup": 0}
+    groups = {name: (rate.initial, None) for name, rate in RATES.items()}
+    groups["camera_opt"] = (1e-4, ExponentialDecaySchedulerConfig(lr_final=5e-7, **warm))
+    groups["bilateral_grid"] = (5e-3, ExponentialDecaySchedulerConfig(lr_final=1e-4, **warm))
+    return {
+        name: {"optimizer": AdamOptimizerConfig(lr=rate, eps=EPSILON), "scheduler": scheduler}
+        for name, (rate, scheduler) in groups.items()
+    }
+
+
+def _specification(
+    name: str, summary: str, densification: DefaultDensification | McmcDensification
+) -> MethodSpecification:
+    here = ON_CUDA if torch.cuda.is_available() else ON_CPU
+    return MethodSpecification(
+        config=QsplatTrainerConfig(
+            method_name=name,
+            machine=MachineConfig(device_type=here["device"]),
+            max_num_iterations=here["iterations"],
+            steps_per_save=here["steps_per_save"],
+            steps_per_eval_batch=0,
+            steps_per_eval_image=500,
+            steps_per_eval_all_images=here["iterations"],
+            pipeline=VanillaPipelineConfig(
+                datamanager=QsplatDataManagerConfig(
+                    dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here["max_side"]
+                ),
+                model=SplatModelConfig(densification=densification),
+            ),
+            optimizers=_optimizers(),
+            logging=LoggingConfig(local_writer=ProgressWriterConfig(), profiler="none"),
+            viewer=ViewerConfig(websocket_host="127.0.0.1", quit_on_train_completion=True),
+            vis="viewer",
+        ),
+        description=(
+            f"{summary} With a GPU 30000 iterations at up to 1600 pixels a side; without one 3000 at up to 400. "
+            "The run ends by itself: see it with ns-viewer."
+        ),
+    )
+
+
+qsplat = _specification(
+    "qsplat",
+    "Gaussian splatting sharpened by a residual network, on any machine.",
+    DefaultDensification(),
+)
+qsplat_mcmc = _specification(
+    "qsplat-mcmc",
+    "qsplat with MCMC densification, which fills a given number of Gaussians.",
+    McmcDensification(),
+)

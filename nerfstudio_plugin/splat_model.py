@@ -1,0 +1,299 @@
+"""nerfstudio's view of a qsplat model: it translates cameras, photos and options, and leaves the rest to qsplat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
+from nerfstudio.models.splatfacto import SH2RGB, SplatfactoModel
+from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerSlider
+from torch import Tensor
+from torch.nn import Parameter
+
+from nerfstudio_plugin.cameras import camera_of
+from nerfstudio_plugin.export import ply_being_written
+from nerfstudio_plugin.image_metrics import image_metrics
+from nerfstudio_plugin.model_config import SplatModelConfig
+from nerfstudio_plugin.progress import JOINT
+from nerfstudio_plugin.views import background_of, scene_of_points, view_of
+from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians
+from qsplat.io.checkpoints import Checkpoint, save_checkpoint
+from qsplat.metrics.psnr import psnr
+from qsplat.qnn import QNN
+from qsplat.training.densification import Densifier, regularization
+from qsplat.training.fit import FitConfig, Target, initial_gaussians
+from qsplat.training.losses import photometric_loss
+from qsplat.training.model import SplatModel, ViewOutputs
+from qsplat.training.optimizers import RATES, set_rates
+from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.schedule import Schedule
+
+
+class QsplatModel(SplatfactoModel):
+    """To nerfstudio's viewer and exporter a splatfacto model; rendering, loss and densification are qsplat's.
+
+    The schedule is part of the checkpoint: a resumed run keeps that of the run it continues.
+    """
+
+    config: SplatModelConfig
+
+    def populate_modules(self) -> None:
+        """Gaussians at the seed points (or a single one, for a checkpoint to replace) and what goes with them."""
+        config = self.config
+        start = FitConfig(schedule=config.schedule(1), densification=config.densification)
+        self.gauss_params = parameters_of(initial_gaussians(scene_of_points(self.seed_points), start))
+        network = config.network()
+        self.qnn = None if network is None else QNN(network)
+        self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        if config.use_bilateral_grid:
+            x, y, w = config.grid_shape
+            self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
+        if network is not None:
+            self.show_qnn = ViewerCheckbox("QNN", default_value=True)
+            self.residual_gain = ViewerSlider("Residual gain", 4.0, min_value=1.0, max_value=20.0, step=0.5)
+        self.background_color = background_of(config.background_color, self.kwargs["metadata"])
+        self.crop_box: OrientedBox | None = None
+        self.step = 0
+        self.schedule: Schedule | None = None
+        self._log_every = 1
+        self._densifier: Densifier | None = None
+        self._restored: dict[str, Any] = {}
+        self._drawn: tuple[ViewOutputs, Camera] | None = None
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Parameters by the names of ``qsplat.training.optimizers.RATES``, and nerfstudio's own."""
+        groups = super().get_param_groups()
+        if self.qnn is not None:
+            groups["qnn"] = list(self.qnn.parameters())
+        return groups
+
+    # A run
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Begin the run of the trainer, and follow its steps."""
+        trainer, optimizers = training_callback_attributes.trainer, training_callback_attributes.optimizers
+        assert trainer is not None
+        assert optimizers is not None
+        self._log_every = max(1, trainer.config.logging.steps_per_log)
+        self._begin(trainer.config.max_num_iterations)
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [
+            TrainingCallback([before], self.step_cb, args=[optimizers]),
+            TrainingCallback([after], self.step_post_backward),
+        ]
+
+    def _begin(self, iterations: int) -> None:
+        continued = self._restored.get("iterations")
+        self.schedule = self.config.schedule(continued or iterations)
+        self._densifier = Densifier(self.config.densification, self.schedule, num_views=self.num_train_data)
+        if continued:
+            self._densifier.state = self._restored["densifier"]
+            CONSOLE.print(
+                f"Going on after step {self.step + 1} of {continued}, by the schedule of the first run: "
+                f"--max-num-iterations {max(1, continued - self.step - 1)} ends where that would have"
+            )
+
+    def step_cb(self, optimizers: Optimizers, step: int) -> None:
+        """Before an iteration: where in the schedule it is, and the rates that follow.
+
+        A rate that the user gave stands for the initial one of ``RATES``.
+        """
+        self.step, self.optimizers = step, optimizers.optimizers
+        ours = {name: optimizer for name, optimizer in self.optimizers.items() if name in RATES}
+        set_rates(ours, step, self._plan)
+        for name, optimizer in ours.items():
+            for group in optimizer.param_groups:
+                group["lr"] *= optimizers.config[name]["optimizer"].lr / RATES[name].initial
+
+    def step_post_backward(self, step: int) -> None:
+        """After an iteration: densification."""
+        assert self._drawn is not None
+        assert self._densifier is not None
+        view, camera = self._drawn
+        self._drawn = None
+        rate = self.optimizers["means"].param_groups[0]["lr"]
+        self._densifier.after_backward(
+            self.gauss_params, self.optimizers, step=step, trace=view.trace, camera=camera, learning_rate=rate
+        )
+
+    @property
+    def _plan(self) -> Schedule:
+        """The run's schedule; before there is one, that of a run which is at its end."""
+        return self.schedule or self.config.schedule(max(1, self.step))
+
+    # Images
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """``rgb``, ``rgb_base`` [h, w, 3]; in evaluation also ``residual`` around grey [h, w, 3], ``depth`` and
+        ``accumulation`` [h, w, 1]; in training also the ``background`` [3]."""
+        plan, training = self._plan, self.training
+        pose = self.camera_optimizer.apply_to_camera(camera)[0] if training else None
+        eye = camera_of(camera, pose).to(self.device)
+        if training and (factor := plan.downscale_at(self.step)) > 1:
+            eye = eye.resized(max(1, round(eye.width / factor)), max(1, round(eye.height / factor)))
+        background = self.background_color.to(self.device)
+        if training and self.config.background_color == "random":
+            background = torch.rand(3, device=self.device)
+        joint = plan.phase_at(self.step) == "joint"
+        shown = training or self.qnn is None or self.show_qnn.value
+        model = SplatModel(
+            gaussians=self._gaussians(),
+            head=self.qnn if joint and shown else None,
+            background=background,
+            config=self.config.raster(depth=not training),
+        )
+        view = model.render(eye, sh_degree=plan.sh_degree_at(self.step))
+        if not training:
+            return self._images(view)
+        self._drawn = (view, eye)
+        rgb = view.rgb
+        if self.config.use_bilateral_grid:
+            rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], eye.height, eye.width)[0]
+        return {"rgb": rgb, "rgb_base": view.rgb_base, "background": background}
+
+    def _gaussians(self) -> Gaussians:
+        """All of them, or in evaluation those inside the viewer's crop box."""
+        if self.crop_box is None or self.training:
+            return gaussians_of(self.gauss_params)
+        inside = self.crop_box.within(self.means)
+        return gaussians_of({name: value[inside] for name, value in self.gauss_params.items()})
+
+    def _images(self, view: ViewOutputs) -> dict[str, Tensor]:
+        assert view.depth is not None
+        gain = self.residual_gain.value if self.qnn is not None else 1.0
+        covered = view.alpha > 0
+        farthest = view.depth[covered].max() if bool(covered.any()) else view.depth.new_tensor(0.0)
+        return {
+            "rgb": view.rgb.clamp(0, 1),
+            "rgb_base": view.rgb_base.clamp(0, 1),
+            "residual": (0.5 + gain * view.residual).clamp(0, 1),
+            "depth": torch.where(covered, view.depth, farthest)[..., None],
+            "accumulation": view.alpha[..., None],
+        }
+
+    def set_background(self, background_color: Float[Tensor, "3"]) -> None:
+        """The viewer's colour, which takes the place of a random one only."""
+        if self.config.background_color == "random":
+            self.background_color = background_color
+
+    # Loss and metrics
+
+    def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """The photo [h, w, 3] as it should look over the background of ``outputs``, and its mask [h, w]."""
+        height, width = batch["image"].shape[:2]
+        photographed = Camera(torch.eye(4), fx=1.0, fy=1.0, cx=0.0, cy=0.0, width=width, height=height)
+        view = view_of(photographed, batch, self.device)
+        downscale = self._plan.downscale_at(self.step) if self.training else 1
+        target = Target.of(view, downscale, str(self.device))
+        return target.over(outputs.get("background", self.background_color.to(self.device))), target.mask
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """The photometric loss and what densification, camera optimizer and bilateral grid add to it."""
+        photo, mask = self._target(outputs, batch)
+        rgb, weight = outputs["rgb"], self.config.ssim_lambda
+        losses = {"main_loss": photometric_loss(rgb, photo, ssim_weight=weight, mask=mask)}
+        if self.training:
+            losses["regularization"] = regularization(gaussians_of(self.gauss_params), self.config.densification)
+            self.camera_optimizer.get_loss_dict(losses)
+            if self.config.use_bilateral_grid:
+                losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        return losses
+
+    @torch.no_grad()
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
+        """What is logged about an iteration. Nothing is computed in those of which nothing is logged."""
+        if self.training and self.step % self._log_every:
+            return {}
+        photo, mask = self._target(outputs, batch)
+        metrics = {
+            "psnr": psnr(outputs["rgb"], photo, mask=mask),
+            "gaussian_count": self.num_points,
+            JOINT: float(self._plan.phase_at(self.step) == "joint"),
+        }
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    @torch.no_grad()
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of an evaluated view, and photo, base image and image side by side."""
+        photo, _ = self._target(outputs, batch)
+        rgb, base = outputs["rgb"], outputs["rgb_base"]
+        metrics = image_metrics(rgb, base, photo)
+        if self.config.color_corrected_metrics:
+            metrics["cc_psnr"] = psnr(color_correct(rgb, photo), photo)
+        return metrics, {"img": torch.cat([photo, base, rgb], dim=1)}
+
+    # Files
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors of the model: the length of the run and densification's memory."""
+        return {
+            "iterations": self._plan.iterations,
+            "densifier": {} if self._densifier is None else self._densifier.state,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over the schedule of a checkpoint; ``get_training_callbacks`` takes over the rest."""
+        self._restored = state
+        self.schedule = self.config.schedule(state["iterations"])
+
+    def update_to_step(self, step: int) -> None:
+        """The step of the checkpoint about to be loaded."""
+        self.step = step
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Load a checkpoint with any number of Gaussians.
+
+        Raises:
+            SystemExit: the checkpoint has a residual network and this model has none, or the other way round.
+        """
+        if any(name.startswith("qnn.") for name in dict) != (self.qnn is not None):
+            has = "has no" if self.qnn is not None else "has a"
+            raise SystemExit(
+                f"qsplat: the checkpoint {has} residual network, unlike this run: give --pipeline.model.qnn as to the "
+                "run that it comes from"
+            )
+        for name, parameter in self.gauss_params.items():
+            # The parameter stays the same object, because an optimizer holds it already.
+            parameter.data = torch.empty_like(dict[f"gauss_params.{name}"], device=self.device)
+        return super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
+
+    @property
+    def colors(self) -> Float[Tensor, "n 3"]:
+        """RGB without harmonics, for ns-export."""
+        self._write_head_beside(ply_being_written())
+        return SH2RGB(self.features_dc)
+
+    @property
+    def shs_0(self) -> Float[Tensor, "n 3"]:
+        """The constant harmonics, for ns-export."""
+        self._write_head_beside(ply_being_written())
+        return self.features_dc
+
+    def _write_head_beside(self, ply: Path | None) -> None:
+        if ply is None or self.qnn is None:
+            return
+        path = ply.with_suffix(".qnn.safetensors")
+        head = Checkpoint(
+            gaussians=None, head=self.qnn, background=self.background_color, raster=self.config.raster(depth=True)
+        )
+        save_checkpoint(path, head)
+        CONSOLE.print(
+            f"{ply} holds the base Gaussians, which any viewer shows without the residual network; the network's "
+            f"weights are in {path}"
+        )

@@ -1,0 +1,47 @@
+"""When things happen."""
+
+import pytest
+
+from qsplat.training.schedule import Schedule
+
+
+def test_thirty_thousand_iterations_have_the_usual_times():
+    schedule = Schedule(30_000, downscales=2)
+    assert [schedule.sh_degree_at(step) for step in (0, 999, 1000, 2000, 3000, 29_999)] == [0, 0, 1, 2, 3, 3]
+    assert [schedule.downscale_at(step) for step in (0, 2999, 3000, 5999, 6000, 29_999)] == [4, 4, 2, 2, 1, 1]
+    assert schedule.head_start == 22_500
+    assert [schedule.phase_at(step) for step in (0, 22_499, 22_500)] == ["splatting", "splatting", "joint"]
+
+
+def test_short_runs_pass_through_every_stage():
+    schedule = Schedule(500, downscales=1)
+    assert {schedule.sh_degree_at(step) for step in range(500)} == {0, 1, 2, 3}
+    assert {schedule.downscale_at(step) for step in range(500)} == {1, 2}
+    assert sum(schedule.phase_at(step) == "joint" for step in range(500)) == 125
+
+
+def test_the_shortest_run_is_one_step():
+    schedule = Schedule(1, downscales=3)
+    assert schedule.sh_degree_at(0) == 0
+    assert schedule.downscale_at(0) == 8
+    assert schedule.phase_at(0) == "splatting"
+
+
+def test_full_resolution_and_no_head_can_be_asked_for():
+    schedule = Schedule(100, head_share=1.0)
+    assert {schedule.downscale_at(step) for step in range(100)} == {1}
+    assert {schedule.phase_at(step) for step in range(100)} == {"splatting"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"iterations": 0}, "iterations=0"),
+        ({"head_share": 1.5}, "head_share=1.5"),
+        ({"sh_share": 0.0}, "sh_share=0.0"),
+        ({"downscales": -1}, "downscales=-1"),
+    ],
+)
+def test_an_impossible_plan_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Schedule(**{"iterations": 100, **wrong})

@@ -51,6 +51,13 @@ def weights_file(net: LpipsNet, folder: Path | None = None) -> Path:
     return (folder or Path(torch.hub.get_dir()) / "checkpoints") / WEIGHT_FILES[net]
 
 
+def fetch_remedy(net: LpipsNet) -> str:
+    """How to get the weights."""
+    return (
+        f"torchvision.models.{TORCHVISION_NAMES[net]}(weights='DEFAULT') downloads it; TORCH_HOME names another place"
+    )
+
+
 def load_lpips(net: LpipsNet, *, folder: Path | None = None) -> Lpips | LpipsUnavailable:
     """LPIPS v0.1 with the backbone ``net``. Nothing is downloaded: without the weights the answer says so at once.
 

@@ -26,24 +26,15 @@ class SparsePoints:
 
 
 def sparse_points(
-    mi: Any,
-    scene: Any,
-    orbit: Orbit,
-    photos: NDArray[np.uint8],
-    rng: np.random.Generator,
-    *,
-    count: int,
-    noise: float = 0.0012,
+    mi: Any, scene: Any, orbit: Orbit, photos: NDArray[np.uint8], rng: np.random.Generator, *, count: int
 ) -> SparsePoints:
     """At most ``count`` points seen in at least three ``photos`` (``n h w 3``), displaced by about a millimetre.
 
     The colour is the median over the views that see the point.
     """
     per_view = max(1, 3 * count // len(photos))
-    surface = [
-        _first_hits(mi, scene, orbit, index, _corners(photo, rng, per_view)) for index, photo in enumerate(photos)
-    ]
-    points = np.concatenate(surface)
+    corners = [_corners(photo, rng, per_view) for photo in photos]
+    points = np.concatenate([_first_hits(mi, scene, orbit, index, pixels) for index, pixels in enumerate(corners)])
     samples = np.full((len(photos), len(points), 3), np.nan)
     for index, photo in enumerate(photos):
         seen, pixels = _visible(mi, scene, orbit, index, points)

@@ -82,16 +82,8 @@ def painted_vase(size: tuple[int, int] = (720, 1440)) -> Texture:
     paint |= rows(0.32, 0.695) & (rosette | (np.abs(radius - 0.93) < 0.05))
     paint |= rows(0.73, 0.85) & dots
     paint |= rows(0.885, 0.96) & ((u * 48) % 1 < 0.5)
-    for low, high in (
-        (0.0, 0.035),
-        (0.16, 0.172),
-        (0.18, 0.19),
-        (0.30, 0.315),
-        (0.70, 0.715),
-        (0.86, 0.868),
-        (0.97, 1),
-    ):
-        paint |= rows(low, high)
+    for line in ((0.0, 0.035), (0.16, 0.172), (0.18, 0.19), (0.30, 0.315), (0.70, 0.715), (0.86, 0.868), (0.97, 1)):
+        paint |= rows(*line)
     ground, cobalt = np.array([0.91, 0.90, 0.86]), np.array([0.10, 0.20, 0.52])
     return to_bytes(ground + (cobalt - ground) * paint[..., None])
 

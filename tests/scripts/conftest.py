@@ -1,0 +1,8 @@
+"""Scripts are programs, not a package: their folder joins the path as it does when one of them runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

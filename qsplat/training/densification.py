@@ -94,7 +94,8 @@ class Densifier:
         to_the_end = isinstance(config, McmcDensification) and config.with_head
         self._end = schedule.iterations if to_the_end else schedule.head_start
         self._strategy = _strategy(config, schedule, num_views)
-        self._state = self._strategy.initialize_state()
+        self.state: dict[str, Any] = self._strategy.initialize_state()
+        """What the strategy remembers from step to step; a resumed run starts with that of the run it continues."""
 
     def after_backward(
         self,
@@ -124,10 +125,10 @@ class Densifier:
         known = {name: optimizers[name] for name in parameters}
         completed = step + 1
         if isinstance(self._config, McmcDensification):
-            self._strategy.step_post_backward(parameters, known, self._state, completed, {}, lr=learning_rate)
+            self._strategy.step_post_backward(parameters, known, self.state, completed, {}, lr=learning_rate)
         else:
             info = _info(trace, camera, absolute=self._config.absolute_gradient)
-            self._strategy.step_post_backward(parameters, known, self._state, completed, info)
+            self._strategy.step_post_backward(parameters, known, self.state, completed, info)
 
 
 def _strategy(config: Densification, schedule: Schedule, num_views: int) -> Any:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from qsplat.training.losses import photometric_loss, ssim_map
+from qsplat.training.losses import photometric_loss
+from qsplat.training.ssim import ssim_map
 
 
 def pair(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:

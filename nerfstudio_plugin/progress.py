@@ -39,7 +39,7 @@ class ProgressWriter(writer.LocalWriter):
         reported = {event["name"]: event["event"] for event in writer.EVENT_STORAGE}
         self._metrics = reported.get("Train Metrics Dict", self._metrics)
         now = time.monotonic()
-        self._first = self._first or (step, now)
+        self._first = self._first or (step, now)  # the first iteration is slower than the others, and not timed
         finished = writer.EventName.TOTAL_TRAIN_TIME.value in reported
         if finished or now - self._written >= (0.2 if self._live else 10.0):
             self._written = now
@@ -48,9 +48,13 @@ class ProgressWriter(writer.LocalWriter):
     def _write(self, done: int, now: float, finished: bool) -> None:
         first, began = self._first or (0, now)
         last = first + writer.GLOBAL_BUFFER["max_iter"]
-        rate = (done - first) / max(now - began, 1e-6)
-        parts = [f"{done}/{last}", f"{100 * done / last:.0f} %", f"{rate:.1f} it/s"]
-        parts.append(f"{_clock(now - began)} in all" if finished else f"{_clock((last - done) / max(rate, 1e-6))} left")
+        timed = done - first - 1
+        parts = [f"{done}/{last}", f"{100 * done / last:.0f} %"]
+        if timed > 0:
+            rate = timed / max(now - began, 1e-6)
+            parts += [f"{rate:.1f} it/s", f"{_clock((last - done) / rate)} left"]
+        if finished:
+            parts[3:] = [f"{_clock(now - began)} in all"]
         if self._metrics:
             phase = "joint" if self._metrics[JOINT] else "splatting"
             count, psnr = int(self._metrics["gaussian_count"]), float(self._metrics["psnr"])

@@ -32,9 +32,7 @@ def check_checkpoint(path: Path) -> None:
     if not path.is_file():
         raise SystemExit(f"qsplat: {path} does not exist: give the checkpoint folder of a run, nerfstudio_models")
     if not zipfile.is_zipfile(path):
-        raise SystemExit(
-            f"qsplat: {path} is truncated or no checkpoint: remove it, or train again"
-        )
+        raise SystemExit(f"qsplat: {path} is truncated or no checkpoint: remove it, or train again")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
@@ -17,6 +19,14 @@ from nerfstudio_plugin.trainer_config import QsplatTrainerConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.optimizers import EPSILON, RATES
 
+
+@dataclass
+class FusedAdamConfig(AdamOptimizerConfig):
+    """Adam as ``qsplat.training`` uses it: in one kernel, the fastest on CPU and CUDA alike."""
+
+    fused: bool = True
+
+
 ON_CUDA = {"device": "cuda", "iterations": 30_000, "max_side": 1600, "steps_per_save": 2000}
 ON_CPU = {"device": "cpu", "iterations": 3000, "max_side": 400, "steps_per_save": 500}
 
@@ -29,7 +39,7 @@ def _optimizers() -> dict[str, dict]:
     groups["camera_opt"] = (1e-4, ExponentialDecaySchedulerConfig(lr_final=5e-7, **warm))
     groups["bilateral_grid"] = (5e-3, ExponentialDecaySchedulerConfig(lr_final=1e-4, **warm))
     return {
-        name: {"optimizer": AdamOptimizerConfig(lr=rate, eps=EPSILON), "scheduler": scheduler}
+        name: {"optimizer": FusedAdamConfig(lr=rate, eps=EPSILON), "scheduler": scheduler}
         for name, (rate, scheduler) in groups.items()
     }
 

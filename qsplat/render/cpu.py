@@ -85,7 +85,7 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_means2d: Tensor, grad_records: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_means2d: Tensor, grad_records: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, records, radii = ctx.saved_tensors
         arguments = _projection(ctx.call, tensors)
         grads = [

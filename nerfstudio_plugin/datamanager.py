@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
+from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.datasets import FrameDataset, PhotoDataset
 from nerfstudio_plugin.refusals import in_one_sentence
+from nerfstudio_plugin.views import view_of
+from qsplat.training.seeding import seed_in_view
 
 
 @dataclass
@@ -21,7 +26,7 @@ class QsplatDataManagerConfig(FullImageDatamanagerConfig):
     max_side: int | None = None
     """Images are reduced, by area averaging, so that no side is longer; None keeps their size. A downscale factor given
     to the dataparser comes first."""
-    num_random: int = 50_000
+    num_random: int = 10_000
     """Where a capture has no sparse points, the number of random ones in the volume that the cameras see."""
 
 
@@ -60,3 +65,22 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         where = cache_images_device if torch.cuda.is_available() else "gpu"
         with in_one_sentence():
             return super()._load_images(split, where)
+
+    @cached_property
+    def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:
+        """All held-out views. Cached, because nerfstudio's viewer asks for every other property when it starts."""
+        return super().fixed_indices_eval_dataloader
+
+    def _add_random_points(self) -> None:
+        cameras = self.train_dataset.cameras
+        cpu = torch.device("cpu")
+        photos = [
+            view_of(camera_of(cameras[index : index + 1]), photo, cpu) for index, photo in enumerate(self.cached_train)
+        ]
+        points = seed_in_view(photos, self.config.num_random, generator=torch.Generator().manual_seed(0))
+        outputs = self.train_dataparser_outputs
+        outputs.metadata = {
+            **outputs.metadata,
+            "points3D_xyz": points.positions,
+            "points3D_rgb": (points.colors * 255).round().to(torch.uint8),
+        }

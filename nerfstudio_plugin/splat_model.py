@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class QsplatModel(SplatfactoModel):
         self._log_every = 1
         self._densifier: Densifier | None = None
         self._restored: dict[str, Any] = {}
+        self._clock: float | None = None
         self._drawn: tuple[ViewOutputs, Camera] | None = None
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -94,6 +96,7 @@ class QsplatModel(SplatfactoModel):
         ]
 
     def _begin(self, iterations: int) -> None:
+        self._clock = time.monotonic() - (self.train_seconds or 0.0)
         continued = self._restored.get("iterations")
         self.schedule = self.config.schedule(continued or iterations)
         self._densifier = Densifier(self.config.densification, self.schedule, num_views=self.num_train_data)
@@ -241,11 +244,17 @@ class QsplatModel(SplatfactoModel):
     # Files
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides tensors of the model: the length of the run and densification's memory."""
+        """What a checkpoint holds besides tensors: the run's length and time, and densification's memory."""
         return {
             "iterations": self._plan.iterations,
             "densifier": {} if self._densifier is None else self._densifier.state,
+            "train_seconds": self.train_seconds,
         }
+
+    @property
+    def train_seconds(self) -> float | None:
+        """Seconds of training so far, those of resumed runs included; None where a checkpoint does not say."""
+        return self._restored.get("train_seconds") if self._clock is None else time.monotonic() - self._clock
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over the schedule of a checkpoint; ``get_training_callbacks`` takes over the rest."""

@@ -1,0 +1,133 @@
+"""Finished runs of ns-train, loaded to be evaluated or shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.trainer import TrainerConfig
+from torch import Tensor
+
+from nerfstudio_plugin.cameras import camera_of, cameras_of
+from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
+from nerfstudio_plugin.splat_model import QsplatModel
+from nerfstudio_plugin.views import view_of
+from qsplat.cameras import Camera
+from qsplat.io.scene import View
+from qsplat.metrics.report import RunFacts
+
+METHODS = ("qsplat", "qsplat-mcmc")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a run's model shows of a view: images in [0, 1], expected depth in units of its world, and coverage."""
+
+    rgb: Float[Tensor, "h w 3"]
+    rgb_base: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"]
+    accumulation: Float[Tensor, "h w"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model at its latest checkpoint, the views it was not trained on, and what is known about the training.
+
+    ``held_out`` is False where the capture holds nothing out; then ``views`` are views of the training.
+    """
+
+    model: QsplatModel
+    views: tuple[View, ...]
+    held_out: bool
+    facts: RunFacts
+
+    @property
+    def background(self) -> Float[Tensor, "3"]:
+        """RGB that the model renders over, and that photos with alpha are compared over."""
+        return self.model.background_color
+
+    @torch.no_grad()
+    def render(self, camera: Camera) -> Shown:
+        """What the model shows of a view."""
+        outputs = self.model.get_outputs_for_camera(cameras_of([camera]).to(self.model.device))
+        return Shown(
+            rgb=outputs["rgb"],
+            rgb_base=outputs["rgb_base"],
+            depth=outputs["depth"][..., 0],
+            accumulation=outputs["accumulation"][..., 0],
+        )
+
+
+def load_run(config: Path) -> Run:
+    """Load a run from the config.yml that ns-train wrote, on the GPU when there is one.
+
+    The file is nerfstudio's: loading it runs code that it names, so load only configs of people you trust.
+
+    Raises:
+        ValueError: there is no such file, it is no config of ours, the run has no checkpoint or a broken one, or its
+            photos cannot be read.
+    """
+    from nerfstudio.utils.eval_utils import eval_load_checkpoint
+
+    settings = _settings(config)
+    settings.load_dir, settings.load_step = config.parent / "nerfstudio_models", None
+    checkpoint = newest_checkpoint(settings.load_dir)
+    if checkpoint is None:
+        raise ValueError(f"{settings.load_dir} holds no checkpoint: let the training run to its first save")
+    try:
+        check_checkpoint(checkpoint)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pipeline = settings.pipeline.setup(device=device, test_mode="test").eval()
+        _, step = eval_load_checkpoint(settings, pipeline)
+    except SystemExit as refusal:
+        raise ValueError(str(refusal.code).removeprefix("qsplat: ")) from None
+    model: Any = pipeline.model
+    manager: Any = pipeline.datamanager
+    folder, paths = Path(manager.get_datapath()), manager.eval_dataset.image_filenames
+    pairs: list[tuple[Cameras, dict]] = manager.fixed_indices_eval_dataloader
+    views = [
+        replace(view_of(camera_of(camera), batch, model.device), name=_name(path, folder))
+        for path, (camera, batch) in zip(paths, pairs, strict=True)
+    ]
+    facts = RunFacts(
+        method=str(settings.method_name),
+        scene=folder.resolve().name,
+        device=_name_of(model.device),
+        iterations=step + 1,
+        num_gaussians=model.num_points,
+        train_seconds=model.train_seconds,
+    )
+    held_out = set(manager.train_dataset.image_filenames).isdisjoint(paths)
+    return Run(model, tuple(views), held_out, facts)
+
+
+def _settings(config: Path) -> TrainerConfig:
+    """nerfstudio's options of the run."""
+    if not config.is_file():
+        raise ValueError(f"{config} does not exist: give the config.yml in the folder of a run of ns-train")
+    try:
+        settings = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{config} cannot be read ({reason}): give the config.yml of a run of this version") from None
+    if not isinstance(settings, TrainerConfig) or settings.method_name not in METHODS:
+        method = getattr(settings, "method_name", None)
+        raise ValueError(f"{config} is of the method {method}: give that of a run of {' or '.join(METHODS)}")
+    return settings
+
+
+def _name(path: Path, folder: Path) -> str:
+    """A photo's name in its capture."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _name_of(device: torch.device) -> str:
+    """The GPU's name, or cpu and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"

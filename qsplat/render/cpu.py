@@ -40,13 +40,13 @@ def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: s
         raise ValueError(
             f"splats on {splats.means.device}: the cpu backend draws splats on the CPU, move them with to()"
         )
-    call = _Call(camera, config, kernels.load(binary or kernels.best_binary()))
+    call = Call(camera, config, kernels.load(binary or kernels.best_binary()))
     fields = (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, splats.features)
     inputs = [None if field is None else field.float() for field in fields]
-    node, records, radii = _Project.apply(call, camera.cam_from_world.float(), *inputs)
+    node, records, radii = Project.apply(call, camera.cam_from_world.float(), *inputs)
     if node.requires_grad:
         node.retain_grad()
-    color, alpha, depth = _Composite.apply(call, node, records, radii)
+    color, alpha, depth = Composite.apply(call, node, records, radii)
     given = splats.means.dtype
     return Rendering(
         color=color.to(given),
@@ -57,7 +57,7 @@ def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: s
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What both stages of one rendering share."""
 
     camera: Camera
@@ -65,11 +65,11 @@ class _Call:
     library: ctypes.CDLL
 
 
-class _Project(torch.autograd.Function):
+class Project(torch.autograd.Function):
     """Splats to 2D means, records (conic, opacity, depth, channels) and radii."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, pose: Tensor, *fields: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, call: Call, pose: Tensor, *fields: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         tensors = [None if tensor is None else tensor.detach().contiguous() for tensor in (pose, *fields)]
         arguments = _projection(call, tensors)
         count = arguments.count
@@ -100,11 +100,11 @@ class _Project(torch.autograd.Function):
         return None, *grads
 
 
-class _Composite(torch.autograd.Function):
+class Composite(torch.autograd.Function):
     """2D Gaussians to an image: color, alpha, expected depth (empty unless asked for)."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, node: Tensor, records: Tensor, radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, call: Call, node: Tensor, records: Tensor, radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         view = call.camera.view
         color = records.new_empty(view.height, view.width, records.shape[1] - RECORD)
         alpha = records.new_empty(view.height, view.width)
@@ -116,15 +116,16 @@ class _Composite(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(node, records, radii, color, alpha, depth)
             ctx.call, ctx.node, ctx.workspace = call, node, workspace
+            ctx.set_materialize_grads(False)
         if not call.config.depth:
             ctx.mark_non_differentiable(depth)
         return color, alpha, depth
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         means2d, records, radii, color, alpha, depth = ctx.saved_tensors
-        grad_color, grad_alpha, grad_depth = (grad.contiguous() for grad in grads)
+        grad_color, grad_alpha, grad_depth = (None if grad is None else grad.contiguous() for grad in grads)
         grad_means2d, grad_records = torch.empty_like(means2d), torch.empty_like(records)
         absgrad = torch.empty_like(means2d) if ctx.call.config.absgrad else None
         arguments = _image(ctx.call, means2d, records, radii)
@@ -137,7 +138,7 @@ class _Composite(torch.autograd.Function):
         return None, grad_means2d, grad_records, None
 
 
-def _projection(call: _Call, tensors: list[Tensor | None]) -> kernels.Projection:
+def _projection(call: Call, tensors: list[Tensor | None]) -> kernels.Projection:
     pose, means, quats, scales, opacities, sh, features = tensors
     camera, config = call.camera, call.config
     arguments = kernels.Projection(
@@ -156,7 +157,7 @@ def _projection(call: _Call, tensors: list[Tensor | None]) -> kernels.Projection
 
 
 def _image(
-    call: _Call, means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Int[Tensor, "n"]
+    call: Call, means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Int[Tensor, "n"]
 ) -> kernels.RasterImage:
     view, config = call.camera.view, call.config
     arguments = kernels.RasterImage(

@@ -1,8 +1,9 @@
 /* Depth sort, binning and compositing of 2D Gaussians, forward and backward. The equation is in ../contract.py.
  *
- * Splats are sorted by depth once and packed in that order; a stable counting sort then lists them per tile. A tile is
- * made of blocks of 4x4 pixels, one vector each. For a splat and a tile, the blocks that the ellipse alpha = alpha_cut
- * touches are listed first (all block rows at once), then composited in one flat loop.
+ * Splats are sorted by depth once; a stable counting sort then lists them per tile. A tile is made of blocks of 4x4
+ * pixels, one vector each. Splats of a tile are taken in batches: first the blocks that the ellipse alpha = alpha_cut
+ * touches are listed (all block rows of a splat at once), then one flat loop composites them. Blocks at the ends of a
+ * row in which nothing can be blended any more are left out.
  *
  * The backward pass replays the forward one, nearest splat first: what is still behind a splat is the final image
  * minus what was blended so far. Each (splat, tile) pair writes its sums to a slot of its own, in splat order, and the
@@ -15,16 +16,17 @@
 #include "vector.h"
 
 #define BLOCK 4
-#define ACROSS 16 /* blocks per tile: the ids of one block row are stored as one vector */
+#define ACROSS 16 /* blocks per tile, at most 16: the ids of a block row are stored as one vector */
 #define DOWN 8    /* at most 16: the block rows of a tile are solved as one vector */
 #define BLOCKS (ACROSS * DOWN)
+#define PLANE (BLOCKS + 5) /* a power of two would put the same block of all planes into one set of the cache */
 #define TILE_WIDTH (ACROSS * BLOCK)
 #define TILE_HEIGHT (DOWN * BLOCK)
-#define RECORD 5    /* floats of an input record before the channels */
-#define SLOT 8      /* sums of a slot before the channels: 6 moments, 2 absolute gradients */
-#define PACKED 12   /* floats of a packed splat before the channels */
-#define PREFETCH 8  /* splats ahead */
-#define PATIENCE 32 /* splats between looking whether the tile is finished */
+#define BATCH 128  /* at most 256: an entry is 256 * splat + block */
+#define RECORD 5   /* floats of an input record before the channels */
+#define SLOT 8     /* sums of a slot before the channels: 6 moments, 2 absolute gradients */
+#define PACKED 12  /* floats of a packed splat before the channels */
+#define PREFETCH 8 /* splats ahead */
 #define DIGIT_BITS 11
 #define DIGITS (1 << DIGIT_BITS)
 #define LOG2E 1.4426950408889634f
@@ -37,7 +39,7 @@ typedef struct {
 } Packed;
 
 typedef struct {
-    int16_t x, y, width, height; /* tiles */
+    int16_t x, y, width, height; /* tiles; width 0: the splat does not reach the window */
 } Area;
 
 typedef struct {
@@ -49,8 +51,8 @@ enum { KEYS, KEYS_B, ORDER, ORDER_B, COUNTS, PACKS, AREAS, SLOTS_BEGIN, TILES, S
 
 typedef struct {
     Buffer buffers[BUFFERS];
-    int64_t seen; /* splats that reach the window, and (splat, tile) pairs */
-    uint32_t pairs;
+    int64_t seen; /* splats that reach the window */
+    uint32_t pairs; /* (splat, tile) */
     int failed;
 } Workspace;
 
@@ -60,7 +62,7 @@ typedef struct {
     int channels, stride, slot;           /* with depth; floats of a packed splat, of a slot */
     int tile_x, tile_y, tiles_x, tiles_y; /* the tile grid is that of the whole image */
     float cut;                            /* log2(alpha_cut) */
-    int64_t counts[MAX_THREADS];
+    int64_t counts[MAX_THREADS], pairs[MAX_THREADS];
     _Atomic int64_t next;
 } Job;
 
@@ -90,66 +92,102 @@ static void *reserve(Workspace *work, int which, size_t size) {
 
 #define DATA(which) (job->work->buffers[which].data)
 
-static int floor_div(int value, int by) {
-    return value >= 0 ? value / by : -((-value + by - 1) / by);
-}
-
-static int clamp_int(float value, int low, int high) {
-    return value <= (float)low ? low : value >= (float)high ? high : (int)value;
-}
-
-/* Half width and height of the ellipse where alpha reaches the cut; negative when it never does. */
-static void extent(const Job *job, const float *record, float *across, float *down) {
-    double a = record[0], b = record[1], c = record[2], det = a * c - b * b;
-    double level = 2.0 * 0.6931471805599453 * (log2f(record[3]) - job->cut);
-    int drawn = level >= 0 && det > 0 && a > 0 && c > 0;
-    *across = drawn ? (float)sqrt(level * c / det) + 0.01f : -1;
-    *down = drawn ? (float)sqrt(level * a / det) + 0.01f : -1;
-}
-
-static Area area_of(const Job *job, float x, float y, float across, float down) {
-    const RasterImage *image = job->image;
-    Area none = {0, 0, 0, 0};
-    float left = x - across - 0.5f, right = x + across - 0.5f, top = y - down - 0.5f, bottom = y + down - 0.5f;
-    if (!(across >= 0 && right >= (float)image->x && left <= (float)(image->x + image->width - 1) &&
-          bottom >= (float)image->y && top <= (float)(image->y + image->height - 1)))
-        return none;
-    int x0 = clamp_int(ceilf(left), image->x, image->x + image->width - 1) / TILE_WIDTH;
-    int x1 = clamp_int(floorf(right), image->x, image->x + image->width - 1) / TILE_WIDTH;
-    int y0 = clamp_int(ceilf(top), image->y, image->y + image->height - 1) / TILE_HEIGHT;
-    int y1 = clamp_int(floorf(bottom), image->y, image->y + image->height - 1) / TILE_HEIGHT;
-    if (x1 < x0 || y1 < y0) return none;
-    return (Area){(int16_t)(x0 - job->tile_x), (int16_t)(y0 - job->tile_y), (int16_t)(x1 - x0 + 1), (int16_t)(y1 - y0 + 1)};
-}
-
 static int64_t total(const int64_t *counts, int size) {
     int64_t sum = 0;
     for (int i = 0; i < size; i++) sum += counts[i];
     return sum;
 }
 
-/* Keys and indices of the splats that reach the window, in index order. */
+/* First and last tile, relative to the window's first, of the pixel centres in [center - reach, center + reach]; the
+ * last is before the first where there are none. */
+INLINE void tile_range(vfloat center, vfloat reach, int start, int size, int shift, vint *first, vint *last) {
+    vfloat low = center - reach - 0.5f, high = center + reach - 0.5f, end = all_lanes((float)(start + size - 1));
+    vint none = ~((high >= (float)start) & (low <= end)); /* also where they are NaN */
+    low = vmin(vmax(low, all_lanes((float)start)), end);
+    high = vmin(vmax(high, all_lanes((float)start)), end);
+    vint pixel = __builtin_convertvector(low, vint);
+    pixel -= __builtin_convertvector(pixel, vfloat) < low; /* ceil: a mask is -1 */
+    vint to = __builtin_convertvector(high, vint);
+    none |= to < pixel;
+    *first = (pixel >> shift) - (start >> shift);
+    *last = (none & -1) | (~none & ((to >> shift) - (start >> shift)));
+}
+
+/* Packs sixteen splats and finds the tiles that each reaches. */
+static void pack(const Job *job, int64_t first, int lanes, Area *areas) {
+    const RasterImage *image = job->image;
+    const int width = RECORD + image->channels;
+    float rows[LANES][LANES] __attribute__((aligned(64))) = {{0}};
+    for (int i = 0; i < lanes; i++) {
+        memcpy(rows[i], image->records + (first + i) * width, RECORD * sizeof(float));
+        memcpy(rows[i] + RECORD, image->means2d + 2 * (first + i), 2 * sizeof(float));
+        rows[i][7] = log2f(rows[i][3]);
+    }
+    vfloat *v = (vfloat *)rows;
+    transpose(v);
+    vfloat a = v[0], b = v[1], c = v[2], x = v[5], y = v[6], peak = v[7];
+    vfloat square = b * b, det = vfma(a, c, -square) + vfma(-b, b, square); /* a c - b^2 without cancellation */
+    vfloat level = (peak - job->cut) * (2 / LOG2E);
+    vfloat across = vsqrt(level * c / det) + 0.01f, down = vsqrt(level * a / det) + 0.01f, lean = -b / a;
+    vint seen = (level >= 0) & (det > 0) & (a > 0) & (c > 0);
+    for (int i = 0; i < lanes; i++) seen[i] &= image->radii[first + i] > 0 ? -1 : 0;
+    vint left, right, top, bottom;
+    tile_range(x, across, image->x, image->width, __builtin_ctz(TILE_WIDTH), &left, &right);
+    tile_range(y, down, image->y, image->height, __builtin_ctz(TILE_HEIGHT), &top, &bottom);
+    seen &= (right >= left) & (bottom >= top);
+    vint columns = seen & (right - left + 1), lines = seen & (bottom - top + 1);
+    vfloat out[LANES] = {x, y, a * (0.5f * LOG2E), b * LOG2E, c * (0.5f * LOG2E), peak, lean, level / a, det / (a * a),
+                         -b / c * across, down, all_lanes(0), (vfloat)left, (vfloat)top, (vfloat)columns, (vfloat)lines};
+    transpose(out);
+    for (int i = 0; i < lanes; i++) {
+        const int32_t *tiles = (const int32_t *)&out[i] + PACKED;
+        areas[i] = (Area){(int16_t)tiles[0], (int16_t)tiles[1], (int16_t)tiles[2], (int16_t)tiles[3]};
+        if (!areas[i].width) continue;
+        const float *record = image->records + (first + i) * width;
+        Packed *to = (Packed *)((float *)DATA(PACKS) + (first + i) * job->stride);
+        memcpy(to, &out[i], PACKED * sizeof(float));
+        for (int k = 0; k < image->channels; k++) to->channels[k] = record[RECORD + k];
+        if (image->depth) to->channels[image->channels] = record[4];
+    }
+}
+
+/* Packs all splats; depth keys and indices of those that reach the window, in index order; where their slots begin. */
 static void collect(Job *job, Team *team, int rank) {
     const RasterImage *image = job->image;
-    int64_t begin = share(team, rank, image->count), end = share(team, rank + 1, image->count), found = 0;
+    int64_t groups = (image->count + LANES - 1) / LANES, found = 0, pairs = 0;
+    int64_t begin = share(team, rank, groups) * LANES, end = share(team, rank + 1, groups) * LANES;
+    if (end > image->count) end = image->count;
     uint32_t *keys = (uint32_t *)DATA(KEYS_B) + begin, *order = (uint32_t *)DATA(ORDER_B) + begin;
-    for (int64_t i = begin; i < end; i++) {
-        const float *record = image->records + i * (RECORD + image->channels);
-        float across, down;
-        if (image->radii[i] <= 0) continue;
-        extent(job, record, &across, &down);
-        if (area_of(job, image->means2d[2 * i], image->means2d[2 * i + 1], across, down).width == 0) continue;
-        uint32_t bits;
-        memcpy(&bits, &record[4], sizeof bits);
-        keys[found] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-        order[found++] = (uint32_t)i;
+    uint32_t *slots = DATA(SLOTS_BEGIN);
+    Area *areas = DATA(AREAS);
+    for (int64_t first = begin; first < end; first += LANES) {
+        int lanes = (int)(end - first < LANES ? end - first : LANES);
+        pack(job, first, lanes, areas + first);
+        for (int64_t i = first; i < first + lanes; i++) {
+            slots[i] = (uint32_t)pairs;
+            if (!areas[i].width) continue;
+            uint32_t bits;
+            memcpy(&bits, image->records + i * (RECORD + image->channels) + 4, sizeof bits);
+            keys[found] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+            order[found++] = (uint32_t)i;
+            pairs += (int64_t)areas[i].width * areas[i].height;
+        }
     }
     job->counts[rank] = found;
+    job->pairs[rank] = pairs;
     team_barrier(team);
     int64_t at = total(job->counts, rank);
     memcpy((uint32_t *)DATA(KEYS) + at, keys, (size_t)found * sizeof *keys);
     memcpy((uint32_t *)DATA(ORDER) + at, order, (size_t)found * sizeof *order);
-    if (rank == 0) job->work->seen = total(job->counts, team->size);
+    uint32_t before = (uint32_t)total(job->pairs, rank);
+    for (int64_t i = begin; i < end; i++) slots[i] += before;
+    if (rank == 0) {
+        job->work->seen = total(job->counts, team->size);
+        int64_t all = total(job->pairs, team->size);
+        job->work->pairs = (uint32_t)all;
+        if (all > INT32_MAX) job->work->failed = 1;
+        reserve(job->work, LISTS, (size_t)all * sizeof(uint32_t));
+    }
     team_barrier(team);
 }
 
@@ -180,58 +218,21 @@ static void sort(Job *job, Team *team, int rank) {
     }
 }
 
-/* Packed splats in depth order, the tiles that each reaches, and the number per tile and thread. */
-static void pack(Job *job, Team *team, int rank) {
-    const RasterImage *image = job->image;
-    Workspace *work = job->work;
-    const uint32_t *order = DATA(ORDER_B);
-    int64_t begin = share(team, rank, work->seen), end = share(team, rank + 1, work->seen);
-    int64_t tiles = (int64_t)job->tiles_x * job->tiles_y;
-    uint32_t *tile_counts = (uint32_t *)DATA(TILES) + rank * tiles, *slots = DATA(SLOTS_BEGIN);
-    Area *areas = DATA(AREAS);
-    int64_t pairs = 0;
-    memset(tile_counts, 0, (size_t)tiles * sizeof *tile_counts);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t from = order[i];
-        const float *record = image->records + from * (RECORD + image->channels);
-        Packed *to = (Packed *)((float *)DATA(PACKS) + i * job->stride);
-        float across, down;
-        extent(job, record, &across, &down);
-        to->x = image->means2d[2 * from], to->y = image->means2d[2 * from + 1];
-        Area area = area_of(job, to->x, to->y, across, down);
-        double a = record[0], b = record[1], c = record[2], det = a * c - b * b;
-        to->aa = record[0] * (0.5f * LOG2E), to->bb = record[1] * LOG2E, to->cc = record[2] * (0.5f * LOG2E);
-        to->peak = log2f(record[3]);
-        to->lean = (float)(-b / a);
-        to->width2 = (float)((to->peak - job->cut) / (0.5 * LOG2E * a));
-        to->narrow = (float)(det / (a * a));
-        to->turn = (float)(-b / c) * across;
-        to->reach = down;
-        to->unused = 0;
-        for (int k = 0; k < image->channels; k++) to->channels[k] = record[RECORD + k];
-        if (image->depth) to->channels[image->channels] = record[4];
-        areas[i] = area;
-        slots[i] = (uint32_t)pairs;
-        pairs += (int64_t)area.width * area.height;
-        for (int y = area.y; y < area.y + area.height; y++)
-            for (int x = area.x; x < area.x + area.width; x++) tile_counts[y * job->tiles_x + x]++;
-    }
-    job->counts[rank] = pairs;
-    team_barrier(team);
-    uint32_t before = (uint32_t)total(job->counts, rank);
-    for (int64_t i = begin; i < end; i++) slots[i] += before;
-}
-
 /* The splats of each tile, nearest first. */
 static void list(Job *job, Team *team, int rank) {
-    Workspace *work = job->work;
-    int tiles = job->tiles_x * job->tiles_y;
-    uint32_t *counts = DATA(TILES), *starts = DATA(STARTS);
+    const int tiles = job->tiles_x * job->tiles_y;
+    const uint32_t *order = DATA(ORDER_B);
+    const Area *areas = DATA(AREAS);
+    uint32_t *counts = DATA(TILES), *mine = counts + (size_t)rank * tiles, *starts = DATA(STARTS), *lists = DATA(LISTS);
+    int64_t begin = share(team, rank, job->work->seen), end = share(team, rank + 1, job->work->seen);
+    memset(mine, 0, (size_t)tiles * sizeof *mine);
+    for (int64_t i = begin; i < end; i++) {
+        Area area = areas[order[i]];
+        for (int y = area.y; y < area.y + area.height; y++)
+            for (int x = area.x; x < area.x + area.width; x++) mine[y * job->tiles_x + x]++;
+    }
+    team_barrier(team);
     if (rank == 0) {
-        int64_t pairs = total(job->counts, team->size);
-        work->pairs = (uint32_t)pairs;
-        if (pairs > INT32_MAX) work->failed = 1;
-        reserve(work, LISTS, (size_t)pairs * sizeof(uint32_t));
         uint32_t at = 0;
         for (int tile = 0; tile < tiles; tile++) {
             starts[tile] = at;
@@ -244,296 +245,388 @@ static void list(Job *job, Team *team, int rank) {
         starts[tiles] = at;
     }
     team_barrier(team);
-    if (work->failed) return;
-    int64_t begin = share(team, rank, work->seen), end = share(team, rank + 1, work->seen);
-    uint32_t *mine = counts + (size_t)rank * tiles, *lists = DATA(LISTS);
-    const Area *areas = DATA(AREAS);
     for (int64_t i = begin; i < end; i++) {
-        Area area = areas[i];
+        Area area = areas[order[i]];
         for (int y = area.y; y < area.y + area.height; y++)
-            for (int x = area.x; x < area.x + area.width; x++) lists[mine[y * job->tiles_x + x]++] = (uint32_t)i;
+            for (int x = area.x; x < area.x + area.width; x++) lists[mine[y * job->tiles_x + x]++] = order[i];
     }
     team_barrier(team);
 }
 
-/* Where a tile lies, the part of it that is inside the window (in blocks), and its pixel centres. */
+/* A tile on its way through its splats. The planes hold one vector per block. */
 typedef struct {
-    int x, y, left, right, top, bottom;
-    vfloat center_x[ACROSS], center_y[DOWN];
-    vfloat row_y; /* height of the first pixel centre of each block row */
+    const Job *job;
+    int x, y, index;
+    vfloat center_x[ACROSS], center_y[DOWN]; /* of the pixels of a block column, a block row */
+    vfloat row_y;                            /* height of the first pixel centres of each block row */
+    vfloat first, last;                      /* blocks of each row where something can still be blended: first <= i < last */
+    vfloat *light;                           /* transmittance; negative where nothing is blended any more */
+    uint16_t entries[BATCH * BLOCKS + LANES];
+    int ends[BATCH]; /* of the entries of each splat */
+    const Packed *splats[BATCH];
 } Tile;
 
-static void open_tile(const Job *job, int index, Tile *tile) {
+/* Finds the ends of the block rows in which something can still be blended; 0 when there is nothing left. */
+static int find_open_blocks(Tile *tile) {
+    float open[BLOCKS] __attribute__((aligned(64)));
+    int left = 0;
+    for (int block = 0; block < BLOCKS; block += LANES) {
+        vfloat ones[LANES];
+        for (int i = 0; i < LANES; i++) ones[i] = keep(tile->light[block + i] > 0, all_lanes(1));
+        *(vfloat *)(open + block) = sum_each(ones);
+    }
+    tile->first = tile->last = all_lanes(0);
+    for (int row = 0; row < DOWN; row++) {
+        const float *blocks = open + row * ACROSS;
+        int first = 0, last = ACROSS;
+        while (first < last && blocks[first] == 0) first++;
+        while (first < last && blocks[last - 1] == 0) last--;
+        tile->first[row] = (float)first;
+        tile->last[row] = (float)last;
+        left |= first < last;
+    }
+    return left;
+}
+
+static void open_tile(const Job *job, int index, Tile *tile, vfloat *light) {
     const RasterImage *image = job->image;
     const vint column = IOTA_INT & (BLOCK - 1), row = IOTA_INT >> 2;
+    tile->job = job, tile->index = index, tile->light = light;
     tile->x = (index % job->tiles_x + job->tile_x) * TILE_WIDTH;
     tile->y = (index / job->tiles_x + job->tile_y) * TILE_HEIGHT;
-    int right = image->x + image->width - 1 - tile->x, bottom = image->y + image->height - 1 - tile->y;
-    tile->left = image->x > tile->x ? (image->x - tile->x) / BLOCK : 0;
-    tile->top = image->y > tile->y ? (image->y - tile->y) / BLOCK : 0;
-    tile->right = right < TILE_WIDTH ? right / BLOCK : ACROSS - 1;
-    tile->bottom = bottom < TILE_HEIGHT ? bottom / BLOCK : DOWN - 1;
     for (int i = 0; i < ACROSS; i++)
         tile->center_x[i] = __builtin_convertvector(column + (tile->x + i * BLOCK), vfloat) + 0.5f;
     for (int i = 0; i < DOWN; i++)
         tile->center_y[i] = __builtin_convertvector(row + (tile->y + i * BLOCK), vfloat) + 0.5f;
     tile->row_y = __builtin_convertvector(IOTA_INT * BLOCK + tile->y, vfloat) + 0.5f;
-}
-
-/* Ids (row * ACROSS + column) of the blocks that the splat's ellipse may touch; returns how many. */
-INLINE int touched_blocks(const Tile *tile, const Packed *splat, int32_t *ids) {
-    float top = (splat->y - splat->reach - (float)tile->y - 3.5f) * 0.25f;
-    float bottom = (splat->y + splat->reach - (float)tile->y - 0.5f) * 0.25f;
-    int first = clamp_int(ceilf(top), tile->top, tile->bottom + 1);
-    int last = clamp_int(floorf(bottom), tile->top - 1, tile->bottom);
-    vfloat above = tile->row_y - splat->y, below = above + 3.0f;
-    vfloat right = vmin(vmax(all_lanes(splat->turn), above), below), left = vmin(vmax(all_lanes(-splat->turn), above), below);
-    right = right * splat->lean + vsqrt(vmax(splat->width2 - right * right * splat->narrow, all_lanes(0)));
-    left = left * splat->lean - vsqrt(vmax(splat->width2 - left * left * splat->narrow, all_lanes(0)));
-    float x = splat->x - (float)tile->x;
-    vfloat from = (left + (x - 3.5f - 0.02f)) * 0.25f + 1.0f, to = (right + (x - 0.5f + 0.02f)) * 0.25f + 1.0f;
-    from = vmin(vmax(from, all_lanes((float)tile->left)), all_lanes((float)tile->right + 1));
-    to = vmin(vmax(to, all_lanes((float)tile->left)), all_lanes((float)tile->right + 1));
-    vint begin = __builtin_convertvector(from, vint), end = __builtin_convertvector(to, vint);
-    int32_t *at = ids;
-    vint start = begin + IOTA_INT * ACROSS, number = end - begin;
-    int32_t starts[LANES], numbers[LANES];
-    memcpy(starts, &start, sizeof starts);
-    memcpy(numbers, &number, sizeof numbers);
-    for (int row = first; row <= last; row++) {
-        *(vint_unaligned *)at = IOTA_INT + starts[row];
-        at += numbers[row] > 0 ? numbers[row] : 0;
-    }
-    return (int)(at - ids);
-}
-
-/* Mask of the pixels of a block that lie inside the window. */
-static vint inside(const Job *job, const Tile *tile, int block) {
-    const RasterImage *image = job->image;
-    vint x = (IOTA_INT & (BLOCK - 1)) + (tile->x + block % ACROSS * BLOCK - image->x);
-    vint y = (IOTA_INT >> 2) + (tile->y + block / ACROSS * BLOCK - image->y);
-    return (x >= 0) & (x < image->width) & (y >= 0) & (y < image->height);
-}
-
-/* Light that is left behind the splats so far; negative where nothing is blended any more. */
-static void open_transmittance(const Job *job, const Tile *tile, vfloat *light) {
-    for (int block = 0; block < BLOCKS; block++)
-        light[block] = choose(inside(job, tile, block), all_lanes(1), all_lanes(-1));
-}
-
-static int finished(const vfloat *light) {
-    vint all = {0};
-    for (int block = 0; block < BLOCKS; block++) all |= light[block] > 0;
-    return !any(all);
-}
-
-/* Planes of `channels` values per pixel, and rows of the window. */
-typedef struct {
-    int row, column, rows, columns; /* first pixel inside the tile, number inside the window */
-    int64_t pixel;                  /* that first pixel's index in the window */
-} Patch;
-
-static Patch patch_of(const Job *job, const Tile *tile) {
-    const RasterImage *image = job->image;
-    int x0 = tile->x > image->x ? tile->x : image->x, y0 = tile->y > image->y ? tile->y : image->y;
-    int x1 = tile->x + TILE_WIDTH, y1 = tile->y + TILE_HEIGHT;
-    if (x1 > image->x + image->width) x1 = image->x + image->width;
-    if (y1 > image->y + image->height) y1 = image->y + image->height;
-    return (Patch){y0 - tile->y, x0 - tile->x, y1 - y0, x1 - x0, (int64_t)(y0 - image->y) * image->width + (x0 - image->x)};
-}
-
-INLINE int lane_of(int row, int column) {
-    return (row / BLOCK * ACROSS + column / BLOCK) * LANES + row % BLOCK * BLOCK + column % BLOCK;
-}
-
-static void store_plane(const Job *job, const Tile *tile, const float *plane, float *image, int stride) {
-    Patch patch = patch_of(job, tile);
-    for (int y = 0; y < patch.rows; y++) {
-        float *to = image + (patch.pixel + (int64_t)y * job->image->width) * stride;
-        for (int x = 0; x < patch.columns; x++)
-            to[(int64_t)x * stride] = plane[lane_of(patch.row + y, patch.column + x)];
+    for (int block = 0; block < BLOCKS; block++) {
+        vint x = column + (tile->x + block % ACROSS * BLOCK - image->x);
+        vint y = row + (tile->y + block / ACROSS * BLOCK - image->y);
+        vint inside = (x >= 0) & (x < image->width) & (y >= 0) & (y < image->height);
+        light[block] = choose(inside, all_lanes(1), all_lanes(-1));
     }
 }
 
-static void load_plane(const Job *job, const Tile *tile, float *plane, const float *image, int stride) {
-    Patch patch = patch_of(job, tile);
-    memset(plane, 0, BLOCKS * sizeof(vfloat));
-    for (int y = 0; image && y < patch.rows; y++) {
-        const float *from = image + (patch.pixel + (int64_t)y * job->image->width) * stride;
-        for (int x = 0; x < patch.columns; x++)
-            plane[lane_of(patch.row + y, patch.column + x)] = from[(int64_t)x * stride];
-    }
-}
-
-/* Planes of a thread: light, behind, then two times the channels. */
-static vfloat *planes_of(const Job *job, int rank) {
-    return (vfloat *)DATA(PLANES) + (size_t)rank * BLOCKS * (4 + 2 * (size_t)job->channels);
-}
-
-INLINE vfloat log2_alpha(const Tile *tile, const Packed *splat, int block, vfloat *dx, vfloat *dy) {
-    *dx = tile->center_x[block % ACROSS] - splat->x;
-    *dy = tile->center_y[block / ACROSS] - splat->y;
-    vfloat across = *dx * splat->aa + *dy * splat->bb;
-    return (splat->peak - *dy * *dy * splat->cc) - *dx * across;
-}
-
-INLINE uint32_t composite(Job *job, int index, const Tile *tile, vfloat *light, vfloat *color, const int channels) {
-    const uint32_t *lists = DATA(LISTS), *starts = DATA(STARTS);
+/* Lists the blocks (row * ACROSS + column) that each splat of a batch may touch. */
+static void list_blocks(Tile *tile, const uint32_t *batch, int count) {
+    const Job *job = tile->job;
     const float *packs = DATA(PACKS);
-    const uint32_t begin = starts[index], end = starts[index + 1];
-    int32_t ids[BLOCKS + LANES];
-    for (uint32_t i = begin; i < end; i++) {
-        if ((i - begin) % PATIENCE == PATIENCE - 1 && finished(light)) return i;
-        const Packed *splat = (const Packed *)(packs + (size_t)lists[i] * job->stride);
-        __builtin_prefetch(packs + (size_t)lists[i + PREFETCH < end ? i + PREFETCH : i] * job->stride);
-        int count = touched_blocks(tile, splat, ids);
-        for (int at = 0; at < count; at++) {
-            int block = ids[at];
-            vfloat dx, dy, q = log2_alpha(tile, splat, block, &dx, &dy);
-            vint drawn = q >= job->cut;
-            vfloat alpha = vmin(vexp2(q), all_lanes(job->image->alpha_max)), before = light[block];
-            vfloat weight = before * alpha, after = before - weight;
-            vint blended = drawn & (after > job->image->transmittance_stop);
-            vfloat stopped = (vfloat)((vint)before | (drawn & INT32_MIN));
-            light[block] = choose(blended, after, stopped);
-            weight = keep(blended, weight);
-            for (int k = 0; k < channels; k++) color[k * BLOCKS + block] += weight * splat->channels[k];
+    const vushort iota = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    uint16_t *at = tile->entries;
+    for (int i = 0; i < count; i++) {
+        const Packed *splat = (const Packed *)(packs + (size_t)batch[i] * job->stride);
+        __builtin_prefetch(packs + (size_t)batch[i + PREFETCH < count ? i + PREFETCH : i] * job->stride);
+        vfloat above = tile->row_y - splat->y, below = above + (float)(BLOCK - 1);
+        vfloat right = vmin(vmax(all_lanes(splat->turn), above), below);
+        vfloat left = vmin(vmax(all_lanes(-splat->turn), above), below);
+        vint crossed = (above <= splat->reach) & (below >= -splat->reach);
+        right = right * splat->lean + vsqrt(vmax(splat->width2 - right * right * splat->narrow, all_lanes(0)));
+        left = left * splat->lean - vsqrt(vmax(splat->width2 - left * left * splat->narrow, all_lanes(0)));
+        /* Block i holds the centres 4 i + 0.5 to 4 i + 3.5 of the tile; 0.02 pixels are for rounding. */
+        float x = splat->x - (float)tile->x;
+        vfloat first = vmax((left + (x - 3.52f)) * 0.25f + 1, tile->first);
+        vfloat last = vmin((right + (x - 0.48f)) * 0.25f + 1, tile->last);
+        vint begin = __builtin_convertvector(vmin(first, all_lanes(ACROSS)), vint);
+        vint number = __builtin_convertvector(vmax(last, all_lanes(0)), vint) - begin;
+        number &= crossed & (number > 0);
+        begin += IOTA_INT * ACROSS + i * 256;
+        int32_t begins[LANES], numbers[LANES];
+        memcpy(begins, &begin, sizeof begins);
+        memcpy(numbers, &number, sizeof numbers);
+        for (int row = 0; row < DOWN; row++) {
+            vushort ids = iota + (uint16_t)begins[row];
+            memcpy(at, &ids, sizeof ids);
+            at += numbers[row];
+        }
+        tile->splats[i] = splat;
+        tile->ends[i] = (int)(at - tile->entries);
+    }
+}
+
+/* What one splat does to one block: its alpha and weight, and the light left behind it. */
+typedef struct {
+    vfloat dx, dy, raw, alpha, weight;
+    vint blended;
+} Blend;
+
+INLINE Blend blend(const Tile *tile, const Packed *splat, unsigned block, float cut, float alpha_max, float stop) {
+    Blend result;
+    result.dx = tile->center_x[block % ACROSS] - splat->x;
+    result.dy = tile->center_y[block / ACROSS] - splat->y;
+    vfloat across = result.dx * splat->aa + result.dy * splat->bb;
+    vfloat q = (splat->peak - result.dy * result.dy * splat->cc) - result.dx * across;
+    vint drawn = q >= cut;
+    result.raw = vexp2(q);
+    result.alpha = vmin(result.raw, all_lanes(alpha_max));
+    vfloat before = tile->light[block], weight = before * result.alpha, after = before - weight;
+    result.blended = drawn & (after > stop);
+    vfloat stopped = (vfloat)((vint)before | (drawn & INT32_MIN));
+    tile->light[block] = choose(result.blended, after, stopped);
+    result.weight = keep(result.blended, weight);
+    return result;
+}
+
+/* Composites the splats of a tile; returns the first that nothing was left for. */
+INLINE uint32_t composite(Tile *tile, vfloat *color, const int channels) {
+    const Job *job = tile->job;
+    const uint32_t *lists = DATA(LISTS), *starts = DATA(STARTS), end = starts[tile->index + 1];
+    const float cut = job->cut, alpha_max = job->image->alpha_max, stop = job->image->transmittance_stop;
+    for (uint32_t i = starts[tile->index]; i < end; i += BATCH) {
+        if (!find_open_blocks(tile)) return i;
+        int count = (int)(end - i < BATCH ? end - i : BATCH);
+        list_blocks(tile, lists + i, count);
+        for (int at = 0, all = tile->ends[count - 1]; at < all; at++) {
+            unsigned block = tile->entries[at] % 256u;
+            const Packed *splat = tile->splats[tile->entries[at] / 256u];
+            Blend one = blend(tile, splat, block, cut, alpha_max, stop);
+            for (int k = 0; k < channels; k++) color[k * PLANE + block] += one.weight * splat->channels[k];
         }
     }
     return end;
 }
 
-static void forward_tile(Job *job, int index, int rank) {
+/* Vectors of four blocks side by side to four rows of sixteen pixels, and back. */
+INLINE void swap_blocks_and_rows(vfloat v[4]) {
+    vfloat a = shuffle(v[0], v[1], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    vfloat b = shuffle(v[0], v[1], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    vfloat c = shuffle(v[2], v[3], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    vfloat d = shuffle(v[2], v[3], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    v[0] = shuffle(a, c, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+    v[1] = shuffle(b, d, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+    v[2] = shuffle(a, c, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    v[3] = shuffle(b, d, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
+/* Four blocks side by side: 16 x 4 pixels. */
+typedef struct {
+    int block, left, right, top, bottom; /* columns left <= x < right and rows top <= y < bottom are in the window */
+    int64_t pixel;                       /* index in the window of the (possibly outer) first pixel */
+} Strip;
+
+static Strip strip_of(const Tile *tile, int block) {
+    const RasterImage *image = tile->job->image;
+    int x = tile->x + block % ACROSS * BLOCK - image->x, y = tile->y + block / ACROSS * BLOCK - image->y;
+    Strip strip = {block, 0, LANES, 0, BLOCK, (int64_t)y * image->width + x};
+    if (x < 0) strip.left = -x;
+    if (y < 0) strip.top = -y;
+    if (x + LANES > image->width) strip.right = image->width - x;
+    if (y + BLOCK > image->height) strip.bottom = image->height - y;
+    return strip;
+}
+
+INLINE int whole(const Strip *strip) {
+    return strip->left == 0 && strip->right == LANES && strip->top == 0 && strip->bottom == BLOCK;
+}
+
+/* Writes planes to an interleaved image of that many channels. */
+static void store_planes(const Tile *tile, const vfloat *planes, float *image, int channels) {
+    const int64_t width = tile->job->image->width;
+    for (int block = 0; block < BLOCKS; block += 4) {
+        const Strip strip = strip_of(tile, block);
+        vfloat rows[3][4];
+        float *to = image + strip.pixel * channels;
+        if (channels == 3 && whole(&strip)) {
+            for (int k = 0; k < 3; k++) {
+                memcpy(rows[k], planes + k * PLANE + block, sizeof rows[k]);
+                swap_blocks_and_rows(rows[k]);
+            }
+            for (int y = 0; y < BLOCK; y++) {
+                vfloat r = rows[0][y], g = rows[1][y], b = rows[2][y];
+                vfloat rg = shuffle(r, g, 0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5);
+                vfloat gb = shuffle(g, b, 5, 21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10);
+                vfloat br = shuffle(b, r, 10, 27, 0, 11, 28, 0, 12, 29, 0, 13, 30, 0, 14, 31, 0, 15);
+                vfloat_unaligned *row = (vfloat_unaligned *)(to + y * width * 3);
+                row[0] = shuffle(rg, b, 0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15);
+                row[1] = shuffle(gb, r, 0, 1, 22, 3, 4, 23, 6, 7, 24, 9, 10, 25, 12, 13, 26, 15);
+                row[2] = shuffle(br, g, 0, 1, 27, 3, 4, 28, 6, 7, 29, 9, 10, 30, 12, 13, 31, 15);
+            }
+            continue;
+        }
+        for (int k = 0; k < channels; k++) {
+            memcpy(rows[0], planes + k * PLANE + block, sizeof rows[0]);
+            swap_blocks_and_rows(rows[0]);
+            for (int y = strip.top; y < strip.bottom; y++) {
+                const float *row = (const float *)&rows[0][y];
+                if (channels == 1 && whole(&strip))
+                    *(vfloat_unaligned *)(to + y * width) = rows[0][y];
+                else
+                    for (int x = strip.left; x < strip.right; x++) to[(y * width + x) * channels + k] = row[x];
+            }
+        }
+    }
+}
+
+/* Reads planes from an interleaved image; zeros outside the window and where there is no image. */
+static void load_planes(const Tile *tile, vfloat *planes, const float *image, int channels) {
+    const int64_t width = tile->job->image->width;
+    if (!image) {
+        memset(planes, 0, (size_t)channels * PLANE * sizeof *planes);
+        return;
+    }
+    for (int block = 0; block < BLOCKS; block += 4) {
+        const Strip strip = strip_of(tile, block);
+        const float *from = image + strip.pixel * channels;
+        vfloat rows[3][4];
+        if (block + 2 * ACROSS < BLOCKS) /* the image comes from far away, in pieces too short for the hardware to foresee */
+            for (int y = 2 * BLOCK; y < 3 * BLOCK; y++)
+                for (int k = 0; k < channels; k++) __builtin_prefetch(from + y * width * channels + k * LANES);
+        if (channels == 3 && whole(&strip)) {
+            for (int y = 0; y < BLOCK; y++) {
+                const vfloat_unaligned *row = (const vfloat_unaligned *)(from + y * width * 3);
+                vfloat a = row[0], b = row[1], c = row[2];
+                vfloat r = shuffle(a, b, 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
+                vfloat g = shuffle(a, b, 1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0);
+                vfloat h = shuffle(a, b, 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0);
+                rows[0][y] = shuffle(r, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29);
+                rows[1][y] = shuffle(g, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30);
+                rows[2][y] = shuffle(h, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31);
+            }
+            for (int k = 0; k < 3; k++) {
+                swap_blocks_and_rows(rows[k]);
+                memcpy(planes + k * PLANE + block, rows[k], sizeof rows[k]);
+            }
+            continue;
+        }
+        for (int k = 0; k < channels; k++) {
+            memset(rows[0], 0, sizeof rows[0]);
+            for (int y = strip.top; y < strip.bottom; y++) {
+                float *row = (float *)&rows[0][y];
+                if (channels == 1 && whole(&strip))
+                    rows[0][y] = *(const vfloat_unaligned *)(from + y * width);
+                else
+                    for (int x = strip.left; x < strip.right; x++) row[x] = from[(y * width + x) * channels + k];
+            }
+            swap_blocks_and_rows(rows[0]);
+            memcpy(planes + k * PLANE + block, rows[0], sizeof rows[0]);
+        }
+    }
+}
+
+/* Planes of a thread: light, what is behind, gradient of alpha, alpha, then two times the channels. */
+static vfloat *planes_of(const Job *job, int rank) {
+    return (vfloat *)DATA(PLANES) + (size_t)rank * PLANE * (4 + 2 * (size_t)job->channels);
+}
+
+static void forward_tile(const Job *job, Tile *tile, int index, int rank) {
     const RasterImage *image = job->image;
-    Tile tile;
-    vfloat *light = planes_of(job, rank), *color = light + BLOCKS;
+    vfloat *light = planes_of(job, rank), *color = light + PLANE;
     uint32_t done;
-    open_tile(job, index, &tile);
-    open_transmittance(job, &tile, light);
-    memset(color, 0, BLOCKS * sizeof(vfloat) * (size_t)job->channels);
+    open_tile(job, index, tile, light);
+    memset(color, 0, PLANE * sizeof(vfloat) * (size_t)job->channels);
     switch (job->channels) {
-        case 1: done = composite(job, index, &tile, light, color, 1); break;
-        case 3: done = composite(job, index, &tile, light, color, 3); break;
-        case 4: done = composite(job, index, &tile, light, color, 4); break;
-        default: done = composite(job, index, &tile, light, color, job->channels);
+        case 1: done = composite(tile, color, 1); break;
+        case 3: done = composite(tile, color, 3); break;
+        case 4: done = composite(tile, color, 4); break;
+        default: done = composite(tile, color, job->channels);
     }
     ((uint32_t *)DATA(DONE))[index] = done;
-    for (int block = 0; block < BLOCKS; block++)
-        light[block] = 1.0f - (vfloat)((vint)light[block] & INT32_MAX);
-    for (int k = 0; k < image->channels; k++)
-        store_plane(job, &tile, (float *)(color + k * BLOCKS), image->color + k, image->channels);
-    store_plane(job, &tile, (float *)light, image->alpha, 1);
+    for (int block = 0; block < BLOCKS; block++) light[block] = 1.0f - vabs(light[block]);
+    store_planes(tile, color, image->color, image->channels);
+    store_planes(tile, light, image->alpha, 1);
     if (image->depth) {
-        vfloat *depth = color + image->channels * BLOCKS;
+        vfloat *depth = color + image->channels * PLANE;
         for (int block = 0; block < BLOCKS; block++) depth[block] /= vmax(light[block], all_lanes(1e-10f));
-        store_plane(job, &tile, (float *)depth, image->depth, 1);
+        store_planes(tile, depth, image->depth, 1);
     }
 }
 
 /* Gradients that flow into a tile: of the channels (the last may be the depth sum), of alpha, and their product with
- * the image, which is what lies behind the first splat. */
-static void open_gradients(const Job *job, const Tile *tile, vfloat *behind, vfloat *grad_alpha, vfloat *grads, vfloat *scratch) {
-    const RasterImage *image = job->image;
-    vfloat *alpha = scratch, *value = scratch + BLOCKS;
-    load_plane(job, tile, (float *)grad_alpha, image->grad_alpha, 1);
-    load_plane(job, tile, (float *)alpha, image->alpha, 1);
+ * the image, which is what lies behind the first splat. `scratch` has a plane per channel. */
+static void open_gradients(const Tile *tile, vfloat *behind, vfloat *grad_alpha, vfloat *alpha, vfloat *grads, vfloat *scratch) {
+    const RasterImage *image = tile->job->image;
+    load_planes(tile, grad_alpha, image->grad_alpha, 1);
+    load_planes(tile, alpha, image->alpha, 1);
+    load_planes(tile, grads, image->grad_color, image->channels);
+    load_planes(tile, scratch, image->color, image->channels);
     memset(behind, 0, BLOCKS * sizeof(vfloat));
-    for (int k = 0; k < image->channels; k++) {
-        vfloat *grad = grads + k * BLOCKS;
-        load_plane(job, tile, (float *)grad, image->grad_color ? image->grad_color + k : NULL, image->channels);
-        load_plane(job, tile, (float *)value, image->color + k, image->channels);
-        for (int block = 0; block < BLOCKS; block++) behind[block] += grad[block] * value[block];
-    }
+    for (int k = 0; k < image->channels; k++)
+        for (int block = 0; block < BLOCKS; block++) behind[block] += grads[k * PLANE + block] * scratch[k * PLANE + block];
     if (image->depth) {
-        vfloat *grad = grads + image->channels * BLOCKS;
-        load_plane(job, tile, (float *)grad, image->grad_depth, 1);
-        load_plane(job, tile, (float *)value, image->depth, 1);
+        vfloat *grad = grads + image->channels * PLANE;
+        load_planes(tile, grad, image->grad_depth, 1);
+        load_planes(tile, scratch, image->depth, 1);
         for (int block = 0; block < BLOCKS; block++) {
-            vfloat covered = vmax(alpha[block], all_lanes(1e-10f)), depth_sum = value[block] * covered;
+            vfloat covered = vmax(alpha[block], all_lanes(1e-10f)), depth_sum = scratch[block] * covered;
             grad[block] /= covered;
-            grad_alpha[block] -= keep(alpha[block] > 1e-10f, grad[block] * value[block]);
+            grad_alpha[block] -= keep(alpha[block] > 1e-10f, grad[block] * scratch[block]);
             behind[block] += grad[block] * depth_sum;
         }
     }
     for (int block = 0; block < BLOCKS; block++) behind[block] += grad_alpha[block] * alpha[block];
 }
 
-INLINE void replay(Job *job, int index, const Tile *tile, vfloat *light, vfloat *behind, const vfloat *grad_alpha,
-                   const vfloat *grads, const int channels, const int absolute) {
-    const uint32_t *lists = DATA(LISTS), *starts = DATA(STARTS), *slots_begin = DATA(SLOTS_BEGIN);
-    const Area *areas = DATA(AREAS);
-    const float *packs = DATA(PACKS);
-    const uint32_t begin = starts[index], done = ((const uint32_t *)DATA(DONE))[index], end = starts[index + 1];
-    const int tile_x = index % job->tiles_x, tile_y = index / job->tiles_x;
-    const int vectors = SLOT + (channels > 8 ? channels : 8);
-    vfloat sums[vectors];
-    int32_t ids[BLOCKS + LANES];
-    for (uint32_t i = begin; i < end; i++) {
-        const uint32_t which = lists[i];
-        const Area area = areas[which];
-        const uint32_t slot = slots_begin[which] + (uint32_t)((tile_y - area.y) * area.width + (tile_x - area.x));
-        float *out = (float *)DATA(SLOTS) + (size_t)slot * job->slot;
-        if (i >= done) {
-            memset(out, 0, (size_t)job->slot * sizeof(float));
-            continue;
-        }
-        const Packed *splat = (const Packed *)(packs + (size_t)which * job->stride);
-        __builtin_prefetch(packs + (size_t)lists[i + PREFETCH < end ? i + PREFETCH : i] * job->stride);
-        const float conic_a = splat->aa * (2 / LOG2E), conic_b = splat->bb / LOG2E, conic_c = splat->cc * (2 / LOG2E);
-        int count = touched_blocks(tile, splat, ids);
-        for (int k = 0; k < vectors; k++) sums[k] = all_lanes(0);
-        for (int at = 0; at < count; at++) {
-            int block = ids[at];
-            vfloat dx, dy, q = log2_alpha(tile, splat, block, &dx, &dy);
-            vint drawn = q >= job->cut;
-            vfloat raw = vexp2(q), alpha = vmin(raw, all_lanes(job->image->alpha_max)), before = light[block];
-            vfloat weight = before * alpha, after = before - weight;
-            vint blended = drawn & (after > job->image->transmittance_stop);
-            vfloat stopped = (vfloat)((vint)before | (drawn & INT32_MIN));
-            light[block] = choose(blended, after, stopped);
-            weight = keep(blended, weight);
-            vfloat value = grad_alpha[block];
-            for (int k = 0; k < channels; k++) {
-                vfloat grad = grads[k * BLOCKS + block];
-                value += grad * splat->channels[k];
-                sums[SLOT + k] += weight * grad;
-            }
-            vfloat own = weight * value, rest = behind[block] - own;
-            behind[block] = rest;
-            vfloat g = keep(blended & (raw <= job->image->alpha_max), own - rest * alpha / (1.0f - alpha));
-            vfloat gx = g * dx, gy = g * dy;
-            sums[0] += g;
-            sums[1] += gx;
-            sums[2] += gy;
-            sums[3] += gx * dx;
-            sums[4] += gx * dy;
-            sums[5] += gy * dy;
-            if (absolute) {
-                sums[6] += (vfloat)((vint)(gx * conic_a + gy * conic_b) & INT32_MAX);
-                sums[7] += (vfloat)((vint)(gx * conic_b + gy * conic_c) & INT32_MAX);
-            }
-        }
-        *(vfloat *)out = sum_each(sums);
-        for (int k = LANES; k < job->slot; k += LANES) {
-            vfloat more[LANES];
-            for (int lane = 0; lane < LANES; lane++) more[lane] = k + lane < SLOT + channels ? sums[k + lane] : all_lanes(0);
-            *(vfloat *)(out + k) = sum_each(more);
-        }
-    }
+/* Where the sums of a splat in a tile go. */
+INLINE float *slot_of(const Job *job, int tile, uint32_t splat) {
+    const Area area = ((const Area *)DATA(AREAS))[splat];
+    const int x = tile % job->tiles_x - area.x, y = tile / job->tiles_x - area.y;
+    const uint32_t slot = ((const uint32_t *)DATA(SLOTS_BEGIN))[splat] + (uint32_t)(y * area.width + x);
+    return (float *)DATA(SLOTS) + (size_t)slot * job->slot;
 }
 
-static void backward_tile(Job *job, int index, int rank) {
-    Tile tile;
-    vfloat *light = planes_of(job, rank), *behind = light + BLOCKS, *grad_alpha = behind + BLOCKS;
-    vfloat *grads = grad_alpha + BLOCKS, *scratch = grads + (size_t)job->channels * BLOCKS;
-    open_tile(job, index, &tile);
-    open_gradients(job, &tile, behind, grad_alpha, grads, scratch);
-    open_transmittance(job, &tile, light);
-#define REPLAY(channels)                                                                    \
-    if (job->image->absgrad)                                                                \
-        replay(job, index, &tile, light, behind, grad_alpha, grads, channels, 1);           \
-    else                                                                                    \
-        replay(job, index, &tile, light, behind, grad_alpha, grads, channels, 0);
+INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const vfloat *grads, const int channels,
+                   const int absolute) {
+    const Job *job = tile->job;
+    const uint32_t *lists = DATA(LISTS), *starts = DATA(STARTS), end = starts[tile->index + 1];
+    const uint32_t done = ((const uint32_t *)DATA(DONE))[tile->index];
+    const float cut = job->cut, alpha_max = job->image->alpha_max, stop = job->image->transmittance_stop;
+    const int vectors = SLOT + (channels > 8 ? channels : 8);
+    vfloat sums[vectors];
+    for (uint32_t i = starts[tile->index]; i < done; i += BATCH) {
+        int count = (int)(end - i < BATCH ? end - i : BATCH), at = 0;
+        find_open_blocks(tile);
+        list_blocks(tile, lists + i, count);
+        for (int j = 0; j < count; j++) {
+            const Packed *splat = tile->splats[j];
+            const float conic_a = splat->aa * (2 / LOG2E), conic_b = splat->bb / LOG2E, conic_c = splat->cc * (2 / LOG2E);
+            float *out = slot_of(job, tile->index, lists[i + (uint32_t)j]);
+            for (int k = 0; k < vectors; k++) sums[k] = all_lanes(0);
+            for (; at < tile->ends[j]; at++) {
+                unsigned block = tile->entries[at] % 256u;
+                Blend one = blend(tile, splat, block, cut, alpha_max, stop);
+                vfloat value = grad_alpha[block];
+                for (int k = 0; k < channels; k++) {
+                    vfloat grad = grads[k * PLANE + block];
+                    value += grad * splat->channels[k];
+                    sums[SLOT + k] += one.weight * grad;
+                }
+                vfloat own = one.weight * value, rest = behind[block] - own;
+                behind[block] = rest;
+                vfloat g = keep(one.blended & (one.raw <= alpha_max), own - rest * one.alpha / (1.0f - one.alpha));
+                vfloat gx = g * one.dx, gy = g * one.dy;
+                sums[0] += g;
+                sums[1] += gx;
+                sums[2] += gy;
+                sums[3] += gx * one.dx;
+                sums[4] += gx * one.dy;
+                sums[5] += gy * one.dy;
+                if (absolute) {
+                    sums[6] += vabs(gx * conic_a + gy * conic_b);
+                    sums[7] += vabs(gx * conic_b + gy * conic_c);
+                }
+            }
+            *(vfloat *)out = sum_each(sums);
+            for (int k = LANES; k < job->slot; k += LANES) {
+                vfloat more[LANES];
+                for (int lane = 0; lane < LANES; lane++)
+                    more[lane] = k + lane < SLOT + channels ? sums[k + lane] : all_lanes(0);
+                *(vfloat *)(out + k) = sum_each(more);
+            }
+        }
+    }
+    for (uint32_t i = done; i < end; i++)
+        memset(slot_of(job, tile->index, lists[i]), 0, (size_t)job->slot * sizeof(float));
+}
+
+static void backward_tile(const Job *job, Tile *tile, int index, int rank) {
+    vfloat *light = planes_of(job, rank), *behind = light + PLANE, *grad_alpha = behind + PLANE;
+    vfloat *alpha = grad_alpha + PLANE, *grads = alpha + PLANE, *scratch = grads + (size_t)job->channels * PLANE;
+    open_tile(job, index, tile, light);
+    open_gradients(tile, behind, grad_alpha, alpha, grads, scratch);
+#define REPLAY(channels)                                      \
+    if (job->image->absgrad)                                  \
+        replay(tile, behind, grad_alpha, grads, channels, 1); \
+    else                                                      \
+        replay(tile, behind, grad_alpha, grads, channels, 0);
     switch (job->channels) {
         case 1: REPLAY(1) break;
         case 3: REPLAY(3) break;
@@ -544,38 +637,30 @@ static void backward_tile(Job *job, int index, int rank) {
 }
 
 /* Gradients of each splat from the sums of its slots, in slot order. */
-static void gather(Job *job, Team *team, int rank) {
+static void gather(const Job *job, Team *team, int rank) {
     const RasterImage *image = job->image;
-    const Workspace *work = job->work;
-    const uint32_t *order = DATA(ORDER_B), *slots_begin = DATA(SLOTS_BEGIN);
+    const uint32_t *slots_begin = DATA(SLOTS_BEGIN);
+    const Area *areas = DATA(AREAS);
     const int width = RECORD + image->channels;
-    int64_t begin = share(team, rank, work->seen), end = share(team, rank + 1, work->seen);
     float sums[SLOT + job->channels];
-    for (int64_t i = begin; i < end; i++) {
-        int64_t to = order[i];
-        uint32_t last = i + 1 < work->seen ? slots_begin[i + 1] : work->pairs;
+    for (int64_t i = share(team, rank, image->count); i < share(team, rank + 1, image->count); i++) {
+        const float *record = image->records + i * width;
+        const float *from = (const float *)DATA(SLOTS) + (size_t)slots_begin[i] * job->slot;
+        float *grad = image->grad_records + i * width, *grad_mean = image->grad_means2d + 2 * i;
+        int slots = areas[i].width * areas[i].height;
         memset(sums, 0, sizeof sums);
-        for (uint32_t slot = slots_begin[i]; slot < last; slot++) {
-            const float *from = (const float *)DATA(SLOTS) + (size_t)slot * job->slot;
+        for (int slot = 0; slot < slots; slot++, from += job->slot)
             for (int k = 0; k < SLOT + job->channels; k++) sums[k] += from[k];
-        }
-        const float *record = image->records + to * width;
-        float *grad = image->grad_records + to * width, *grad_mean = image->grad_means2d + 2 * to;
         grad_mean[0] = record[0] * sums[1] + record[1] * sums[2];
         grad_mean[1] = record[1] * sums[1] + record[2] * sums[2];
         grad[0] = -0.5f * sums[3];
         grad[1] = -sums[4];
         grad[2] = -0.5f * sums[5];
-        grad[3] = sums[0] / record[3];
+        grad[3] = slots ? sums[0] / record[3] : 0;
         grad[4] = image->depth ? sums[SLOT + image->channels] : 0;
         for (int k = 0; k < image->channels; k++) grad[RECORD + k] = sums[SLOT + k];
-        if (image->absgrad) image->absgrad[2 * to] = sums[6], image->absgrad[2 * to + 1] = sums[7];
+        if (image->absgrad) image->absgrad[2 * i] = sums[6], image->absgrad[2 * i + 1] = sums[7];
     }
-}
-
-static void clear(const Team *team, int rank, float *values, int64_t count) {
-    int64_t begin = share(team, rank, count), end = share(team, rank + 1, count);
-    if (values) memset(values + begin, 0, (size_t)(end - begin) * sizeof *values);
 }
 
 static void forward(void *argument, Team *team, int rank) {
@@ -586,40 +671,34 @@ static void forward(void *argument, Team *team, int rank) {
     if (rank == 0) {
         reserve(work, KEYS, count * 4), reserve(work, KEYS_B, count * 4);
         reserve(work, ORDER, count * 4), reserve(work, ORDER_B, count * 4);
+        reserve(work, PACKS, count * (size_t)job->stride * 4);
+        reserve(work, AREAS, count * sizeof(Area)), reserve(work, SLOTS_BEGIN, count * 4);
         reserve(work, COUNTS, threads * DIGITS * 4);
         reserve(work, TILES, threads * tiles * 4), reserve(work, STARTS, (tiles + 1) * 4), reserve(work, DONE, tiles * 4);
-        reserve(work, PLANES, threads * BLOCKS * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
+        reserve(work, PLANES, threads * PLANE * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
     }
     team_barrier(team);
     if (work->failed) return;
     collect(job, team, rank);
-    if (rank == 0) {
-        size_t seen = (size_t)work->seen;
-        reserve(work, PACKS, seen * (size_t)job->stride * 4);
-        reserve(work, AREAS, seen * sizeof(Area)), reserve(work, SLOTS_BEGIN, seen * 4);
-    }
+    if (work->failed) return;
     sort(job, team, rank);
-    if (work->failed) return;
-    pack(job, team, rank);
     list(job, team, rank);
-    if (work->failed) return;
-    for (int64_t tile; (tile = job->next++) < (int64_t)tiles;) forward_tile(job, (int)tile, rank);
+    Tile tile;
+    for (int64_t index; (index = job->next++) < (int64_t)tiles;) forward_tile(job, &tile, (int)index, rank);
 }
 
 static void backward(void *argument, Team *team, int rank) {
     Job *job = argument;
     Workspace *work = job->work;
-    const int64_t count = job->image->count, tiles = (int64_t)job->tiles_x * job->tiles_y;
+    const int64_t tiles = (int64_t)job->tiles_x * job->tiles_y;
     if (rank == 0) {
         reserve(work, SLOTS, (size_t)work->pairs * (size_t)job->slot * 4);
-        reserve(work, PLANES, (size_t)team->size * BLOCKS * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
+        reserve(work, PLANES, (size_t)team->size * PLANE * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
     }
-    clear(team, rank, job->image->grad_means2d, count * 2);
-    clear(team, rank, job->image->grad_records, count * (RECORD + job->image->channels));
-    clear(team, rank, job->image->absgrad, count * 2);
     team_barrier(team);
     if (work->failed) return;
-    for (int64_t tile; (tile = job->next++) < tiles;) backward_tile(job, (int)tile, rank);
+    Tile tile;
+    for (int64_t index; (index = job->next++) < tiles;) backward_tile(job, &tile, (int)index, rank);
     team_barrier(team);
     gather(job, team, rank);
 }
@@ -633,12 +712,12 @@ static int run(void *workspace, const RasterImage *image, TeamFunction function)
         .channels = channels,
         .stride = (PACKED + channels + LANES - 1) / LANES * LANES,
         .slot = (SLOT + channels + LANES - 1) / LANES * LANES,
-        .tile_x = floor_div(image->x, TILE_WIDTH),
-        .tile_y = floor_div(image->y, TILE_HEIGHT),
+        .tile_x = image->x / TILE_WIDTH,
+        .tile_y = image->y / TILE_HEIGHT,
         .cut = fmaxf(log2f(image->alpha_cut), -126.0f),
     };
-    job.tiles_x = floor_div(image->x + image->width - 1, TILE_WIDTH) - job.tile_x + 1;
-    job.tiles_y = floor_div(image->y + image->height - 1, TILE_HEIGHT) - job.tile_y + 1;
+    job.tiles_x = (image->x + image->width - 1) / TILE_WIDTH - job.tile_x + 1;
+    job.tiles_y = (image->y + image->height - 1) / TILE_HEIGHT - job.tile_y + 1;
     work->failed = 0;
     team_run(image->threads, function, &job);
     return work->failed;

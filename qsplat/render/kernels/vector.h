@@ -13,7 +13,7 @@
 typedef float vfloat __attribute__((vector_size(64), may_alias));
 typedef float vfloat_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t vint __attribute__((vector_size(64), may_alias));
-typedef int32_t vint_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t vushort __attribute__((vector_size(32), may_alias));
 typedef uint32_t vuint __attribute__((vector_size(64), may_alias));
 
 #ifdef __clang__
@@ -22,7 +22,6 @@ typedef uint32_t vuint __attribute__((vector_size(64), may_alias));
 #define shuffle(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
 
-static const vfloat IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static const vint IOTA_INT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 INLINE vfloat all_lanes(float value) {
@@ -52,6 +51,20 @@ INLINE vfloat vsqrt(vfloat value) {
 #else
     for (int lane = 0; lane < LANES; lane++) value[lane] = sqrtf(value[lane]);
     return value;
+#endif
+}
+
+INLINE vfloat vabs(vfloat value) {
+    return (vfloat)((vint)value & INT32_MAX);
+}
+
+/* a * b + c rounded once. */
+INLINE vfloat vfma(vfloat a, vfloat b, vfloat c) {
+#ifdef __clang__
+    return __builtin_elementwise_fma(a, b, c);
+#else
+    for (int lane = 0; lane < LANES; lane++) a[lane] = fmaf(a[lane], b[lane], c[lane]);
+    return a;
 #endif
 }
 

@@ -234,9 +234,9 @@ class QsplatModel(SplatfactoModel):
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of an evaluated view, and photo, base image and image side by side."""
-        photo, _ = self._target(outputs, batch)
+        photo, mask = self._target(outputs, batch)
         rgb, base = outputs["rgb"], outputs["rgb_base"]
-        metrics = image_metrics(rgb, base, photo)
+        metrics = image_metrics(rgb, base, photo, mask)
         if self.config.color_corrected_metrics:
             metrics["cc_psnr"] = psnr(color_correct(rgb, photo), photo)
         return metrics, {"img": torch.cat([photo, base, rgb], dim=1)}

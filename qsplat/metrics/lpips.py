@@ -65,11 +65,7 @@ def load_lpips(net: LpipsNet, *, folder: Path | None = None) -> Lpips | LpipsUna
     """
     path = weights_file(net, folder)
     if not path.is_file():
-        return LpipsUnavailable(
-            net,
-            f'{path} is missing: on a machine with a network, python -c "import torchvision.models as models; '
-            f"models.{TORCHVISION_NAMES[net]}(weights='DEFAULT')\" puts it there; or name the folder that holds it",
-        )
+        return LpipsUnavailable(net, f"{path} is missing; {fetch_remedy(net)}")
     import lpips
 
     with warnings.catch_warnings():

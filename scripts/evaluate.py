@@ -1,0 +1,158 @@
+"""Measure a trained run on its held-out views, and show them.
+
+    python scripts/evaluate.py --load-config outputs/.../config.yml --output metrics.json
+
+Writes FILE.json with means, every image and remarks, prints them as a table, and saves pictures (photo, images without
+and with the QNN, residual, errors) into a folder beside the file. PSNR and PSNR_edge are in dB; LPIPS (vgg, and alex as
+lpips_alex) is null where its weights are not on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nerfstudio_plugin.runs import Run
+    from qsplat.metrics.report import ImageScores, RenderedView, Report, Scores
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure and where to put the answers."""
+
+    load_config: Annotated[
+        Path, tyro.conf.arg(help="config.yml of a run of ns-train; it runs code, so trust its author")
+    ]
+    output: Annotated[Path, tyro.conf.arg(help="JSON file to write", metavar="FILE.json")]
+    pictures: Annotated[Path | None, tyro.conf.arg(help="folder for pictures; FILE-pictures when not given")] = None
+    max_pictures: Annotated[int, tyro.conf.arg(help="views to make pictures of, evenly chosen; 0 for none")] = 8
+    lpips_weights: Annotated[Path | None, tyro.conf.arg(help="folder that holds the weights of LPIPS' backbones")] = (
+        None
+    )
+
+
+def evaluate_run(options: Options) -> Report:
+    """Evaluate, write, and return the report.
+
+    Raises:
+        ValueError: the run cannot be loaded or has nothing to evaluate; the sentence says which.
+    """
+    _check(options)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nerfstudio")
+    from nerfstudio_plugin.runs import load_run
+    from qsplat.io.atomic import written_whole
+    from qsplat.metrics.lpips import load_lpips
+    from qsplat.metrics.report import evaluate
+
+    run = load_run(options.load_config)
+    folder = options.pictures or options.output.with_name(f"{options.output.stem}-pictures")
+    report = evaluate(
+        run.render,
+        run.views,
+        run.facts,
+        background=run.background,
+        lpips={net: load_lpips(net, folder=options.lpips_weights) for net in ("vgg", "alex")},
+        on_view=_picture_writer(folder, _evenly([view.name for view in run.views], options.max_pictures)),
+    )
+    report = replace(report, notes=(*_remarks(run), *report.notes))
+    with written_whole(options.output) as temporary:
+        temporary.write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return report
+
+
+def print_report(report: Report) -> None:
+    """A table of every image and the means, base image before image, and the remarks."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    facts, console = report.facts, Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{facts.scene}, {facts.method}, without > with QNN")
+    table.add_column("view", overflow="fold")
+    for label in ("PSNR", "PSNR_edge", "SSIM", "LPIPS"):
+        table.add_column(label, justify="right", no_wrap=True)
+    for image in report.per_image:
+        table.add_row(Path(image.name).name, *_cells(image.base, image.scores))
+    table.add_section()
+    table.add_row("mean", *_cells(report.base, report.mean))
+    console.print(table)
+    seconds = "?" if facts.train_seconds is None else f"{facts.train_seconds:.0f} s"
+    count = "?" if facts.num_gaussians is None else f"{facts.num_gaussians:,}"
+    console.print(f"{facts.iterations} iterations in {seconds}, {count} Gaussians, {facts.device}", highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+def _check(options: Options) -> None:
+    if options.max_pictures < 0:
+        raise ValueError(f"--max-pictures {options.max_pictures}: give 0 for none, or more")
+    if options.output.is_dir():
+        raise ValueError(f"--output {options.output} is a folder: give the JSON file to write")
+    if options.lpips_weights is not None and not options.lpips_weights.is_dir():
+        raise ValueError(f"--lpips-weights {options.lpips_weights} is no folder: give the one with the .pth files")
+
+
+def _remarks(run: Run) -> list[str]:
+    return [] if run.held_out else ["the capture holds nothing out: these are views of the training"]
+
+
+def _picture_writer(folder: Path, chosen: set[str]) -> Callable[[ImageScores, Tensor, RenderedView], None]:
+    from pictures import panels, side_by_side
+    from PIL import Image
+
+    from qsplat.io.atomic import written_whole
+
+    def write(image: ImageScores, photo: Tensor, shown: RenderedView) -> None:
+        if image.name not in chosen:
+            return
+        title = f"{image.name}: PSNR {image.base.psnr:.2f} dB without, {image.scores.psnr:.2f} dB with QNN"
+        sheet = side_by_side(panels(photo, shown.rgb_base, shown.rgb), title)
+        name = Path(image.name).with_suffix("").as_posix().replace("/", "_")
+        with written_whole(folder / f"{name}.png") as temporary:
+            Image.fromarray(sheet).save(temporary, format="PNG")
+
+    return write
+
+
+def _evenly(names: list[str], count: int) -> set[str]:
+    """At most ``count`` of the names, spread over them."""
+    if count == 0:
+        return set()
+    return {names[index * len(names) // min(count, len(names))] for index in range(min(count, len(names)))}
+
+
+def _cells(base: Scores, scores: Scores) -> list[str]:
+    pairs = [
+        (base.psnr, scores.psnr, 2),
+        (base.psnr_edge, scores.psnr_edge, 2),
+        (base.ssim, scores.ssim, 4),
+        (base.lpips, scores.lpips, 4),
+    ]
+    return ["-" if a is None or b is None else f"{a:.{digits}f} > {b:.{digits}f}" for a, b, digits in pairs]
+
+
+def main() -> int:
+    """Parse, evaluate, print; a refusal is one sentence and status 1."""
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        report = evaluate_run(options)
+    except (ValueError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    print_report(report)
+    print(f"Written: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

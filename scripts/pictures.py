@@ -1,0 +1,90 @@
+"""Pictures that show what a residual network does to a view: panels, and panels side by side under their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Picture = NDArray[np.uint8]
+"""sRGB, h w 3."""
+
+RESIDUAL_GAIN = 4.0
+"""Residuals are shown around grey, this many times as large."""
+
+ERROR_RANGE = 0.2
+"""Mean absolute error of a pixel at which the maps are brightest."""
+
+GAP = 4
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One held-out photo, what a model makes of its camera without and with its head, and their errors."""
+
+    photo: Picture
+    base: Picture
+    rgb: Picture
+    residual: Picture
+    base_error: Picture
+    rgb_error: Picture
+
+
+def panels(photo: Tensor, base: Tensor, rgb: Tensor) -> Panels:
+    """Pictures of three images [h, w, 3] in [0, 1]."""
+    target, without, corrected = (_array(image) for image in (photo, base, rgb))
+    return Panels(
+        photo=_bytes(target),
+        base=_bytes(without),
+        rgb=_bytes(corrected),
+        residual=_bytes(0.5 + RESIDUAL_GAIN * (corrected - without)),
+        base_error=error_map(target, without),
+        rgb_error=error_map(target, corrected),
+    )
+
+
+def error_map(photo: NDArray[np.float64], image: NDArray[np.float64]) -> Picture:
+    """Mean absolute difference over the channels, from black over red to white at ``ERROR_RANGE`` and above."""
+    from matplotlib import colormaps
+
+    error = np.abs(photo - image).mean(axis=-1) / ERROR_RANGE
+    return _bytes(colormaps["inferno"](np.clip(error, 0, 1))[..., :3])
+
+
+def side_by_side(shown: Panels, title: str) -> Picture:
+    """The panels in two rows of three, with a strip of labels above each row."""
+    rows = [
+        {"photo": shown.photo, "without QNN": shown.base, "with QNN": shown.rgb},
+        {
+            f"residual x{RESIDUAL_GAIN:g}": shown.residual,
+            f"error without, 0 to {ERROR_RANGE:g}": shown.base_error,
+            f"error with, 0 to {ERROR_RANGE:g}": shown.rgb_error,
+        },
+    ]
+    height, width = shown.photo.shape[:2]
+    font = ImageFont.load_default(size=max(10, min(24, width // 16)))
+    strip = int(1.6 * font.size) if isinstance(font, ImageFont.FreeTypeFont) else 16
+    sheet = Image.new("RGB", (3 * width + 2 * GAP, strip + 2 * (strip + height) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, strip // 6), title, fill="black", font=font)
+    for row, pictures in enumerate(rows):
+        top = strip + row * (strip + height + GAP)
+        for column, (label, picture) in enumerate(pictures.items()):
+            left = column * (width + GAP)
+            draw.text((left + GAP, top + strip // 6), label, fill="black", font=font)
+            sheet.paste(Image.fromarray(picture), (left, top + strip))
+    return np.asarray(sheet)
+
+
+def _array(image: Tensor) -> NDArray[np.float64]:
+    return image.detach().cpu().double().clamp(0, 1).numpy()
+
+
+def _bytes(image: NDArray[np.float64]) -> Picture:
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)

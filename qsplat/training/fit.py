@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +25,7 @@ from qsplat.training.seeding import seed_in_view
 from qsplat.training.targets import Target, TrainingView
 
 
+@runtime_checkable
 class Points(Protocol):
     """Sparse points in the world and their RGB in [0, 1]."""
 
@@ -34,6 +35,7 @@ class Points(Protocol):
     def colors(self) -> Float[Tensor, "n 3"]: ...
 
 
+@runtime_checkable
 class TrainingScene(Protocol):
     """What ``fit`` needs to know about a scene."""
 

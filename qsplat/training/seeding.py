@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ NEIGHBOURS = 10
 """Other photos that a candidate is compared with."""
 
 
+@runtime_checkable
 class Photo(Protocol):
     """A camera and its photo: RGB in [0, 1], premultiplied by alpha if there is one."""
 
@@ -71,10 +72,9 @@ def seed_in_view(photos: Sequence[Photo], count: int, *, generator: torch.Genera
         seen = torch.isfinite(lowest)
         positions = own.points[torch.arange(len(depth)), depth]
         parts.append(SeedPoints(positions[seen], own.colors[seen]))
-    points = SeedPoints(torch.cat([p.positions for p in parts]), torch.cat([p.colors for p in parts]))
-    if len(points.positions) == 0:
-        raise ValueError("no point is seen by more than two cameras: check the poses, or give sparse points")
-    return points
+    if sum(len(part.positions) for part in parts) == 0:
+        raise ValueError("no opaque pixel's ray is seen by three cameras: check the poses, or give sparse points")
+    return SeedPoints(torch.cat([part.positions for part in parts]), torch.cat([part.colors for part in parts]))
 
 
 def focus_point(cameras: Sequence[Camera]) -> Float[Tensor, "3"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from qsplat.cameras import Camera
 from qsplat.training.seeding import Photo
 
 
+@runtime_checkable
 class TrainingView(Photo, Protocol):
     """A camera, its photo, and a mask that is True where a pixel counts."""
 

@@ -134,6 +134,16 @@ def test_default_growth_stops_at_the_cap_and_serves_the_largest_gradients():
     assert added <= {tuple(mean) for mean in means[10:].tolist()}
 
 
+def test_room_below_the_cap_is_shared_out_over_the_refinements():
+    run = Run(some(20), DefaultDensification(max_gaussians=54), Schedule(2000))
+    counts = []
+    for step in range(1000):
+        run.step(step, torch.full((len(run),), 1e-3))
+        counts.append(len(run))
+    grown = sorted(set(counts))
+    assert grown == list(range(20, 55, 2))
+
+
 def test_long_runs_reset_opacities_and_short_runs_do_not():
     for iterations, expected in [(5000, 0.01), (4000, 0.5)]:
         run = Run(some(5), DefaultDensification(), Schedule(iterations))

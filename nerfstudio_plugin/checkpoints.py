@@ -12,6 +12,10 @@ def allow_numpy_scalars() -> None:
     import numpy as np
     import torch
 
-    multiarray = getattr(np, "_core", None) or np.core
+    try:
+        from numpy._core.multiarray import scalar
+    except ModuleNotFoundError:  # NumPy 1
+        from numpy.core.multiarray import scalar
+
     numbers = [type(np.dtype(name)) for name in ("float64", "float32")]
-    torch.serialization.add_safe_globals([multiarray.multiarray.scalar, np.dtype, *numbers])
+    torch.serialization.add_safe_globals([scalar, np.dtype, *numbers])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -72,7 +72,7 @@ class FrameDataset(PhotoDataset):
     def __init__(self, dataparser_outputs: DataparserOutputs, *, max_side: int | None) -> None:
         self._frames: tuple[Frame, ...] = dataparser_outputs.metadata["frames"]
         downscale = dataparser_outputs.metadata["downscale"]
-        self._size = {"max_side": max_side} if downscale is None else {"downscale": downscale}
+        self._size: dict[str, Any] = {"max_side": max_side} if downscale is None else {"downscale": downscale}
         super().__init__(dataparser_outputs, max_side=None)
         self.cameras = cameras_of([frame.camera_at(**self._size) for frame in self._frames])
 

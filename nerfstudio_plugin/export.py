@@ -15,7 +15,7 @@ def ply_being_written() -> Path | None:
     frame = sys._getframe(1)
     while frame is not None:
         caller = frame.f_locals.get("self")
-        if type(caller).__name__ == "ExportGaussianSplat":
+        if caller is not None and type(caller).__name__ == "ExportGaussianSplat":
             return Path(caller.output_dir) / caller.output_filename
         frame = frame.f_back
     return None

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from functools import cache
+
+from jaxtyping import Bool, Float
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from qsplat.metrics.lpips import Lpips, load_lpips
 from qsplat.metrics.psnr import psnr
 from qsplat.metrics.ssim import ssim
 
 
 def image_metrics(
-    rgb: Float[Tensor, "h w 3"], base: Float[Tensor, "h w 3"], photo: Float[Tensor, "h w 3"]
+    rgb: Float[Tensor, "h w 3"],
+    base: Float[Tensor, "h w 3"],
+    photo: Float[Tensor, "h w 3"],
+    mask: Bool[Tensor, "h w"] | None,
 ) -> dict[str, float]:
-    """PSNR and SSIM with and without the residual, and LPIPS where its weights are on this machine."""
-    return {
-        "psnr": float(psnr(rgb, photo)),
-        "ssim": float(ssim(rgb, photo)),
-        "psnr_base": float(psnr(base, photo)),
-        "ssim_base": float(ssim(base, photo)),
-    }
+    """PSNR in dB, SSIM and, where its weights are on this machine, LPIPS: with the residual, and ``_base`` without."""
+    metrics = {}
+    for suffix, image in (("", rgb), ("_base", base)):
+        metrics[f"psnr{suffix}"] = psnr(image, photo, mask=mask)
+        metrics[f"ssim{suffix}"] = ssim(image, photo, mask=mask)
+        lpips = _lpips()
+        value = None if lpips is None else lpips(image, photo)
+        if value is not None:
+            metrics[f"lpips{suffix}"] = value
+    return metrics
+
+
+@cache
+def _lpips() -> Lpips | None:
+    """LPIPS with the backbone that splatfacto reports. Without its weights the reason is printed, once."""
+    lpips = load_lpips("alex")
+    if isinstance(lpips, Lpips):
+        return lpips
+    CONSOLE.print(f"LPIPS is left out: {lpips.reason}")
+    return None

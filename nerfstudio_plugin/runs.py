@@ -108,11 +108,9 @@ def load_run(config: Path) -> Run:
 
 def _settings(config: Path) -> TrainerConfig:
     """nerfstudio's options of the run."""
-    if not config.is_file():
-        raise ValueError(f"{config} does not exist: give the config.yml in the folder of a run of ns-train")
     try:
         settings = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, ImportError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{config} cannot be read ({reason}): give the config.yml of a run of this version") from None
     if not isinstance(settings, TrainerConfig) or settings.method_name not in METHODS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
@@ -27,21 +28,36 @@ class FusedAdamConfig(AdamOptimizerConfig):
     fused: bool = True
 
 
-ON_CUDA = {"device": "cuda", "iterations": 30_000, "max_side": 1600, "steps_per_save": 2000}
-ON_CPU = {"device": "cpu", "iterations": 3000, "max_side": 400, "steps_per_save": 500}
+@dataclass(frozen=True)
+class _Defaults:
+    """What depends on the machine."""
+
+    device: Literal["cpu", "cuda"]
+    iterations: int
+    max_side: int
+    steps_per_save: int
+
+
+ON_CUDA = _Defaults("cuda", iterations=30_000, max_side=1600, steps_per_save=2000)
+ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, steps_per_save=500)
 
 
 def _optimizers() -> dict[str, dict]:
     """Adam at the rates of ``qsplat.training``, which sets them at every step; the camera optimizer and the bilateral
     grid are nerfstudio's, with its rates."""
-    warm = {"max_steps": 30_000, "warmup_steps": 1000, "lr_pre_warmup": 0}
-    groups = {name: (rate.initial, None) for name, rate in RATES.items()}
-    groups["camera_opt"] = (1e-4, ExponentialDecaySchedulerConfig(lr_final=5e-7, **warm))
-    groups["bilateral_grid"] = (5e-3, ExponentialDecaySchedulerConfig(lr_final=1e-4, **warm))
+    groups: dict[str, tuple[float, ExponentialDecaySchedulerConfig | None]] = {
+        **{name: (rate.initial, None) for name, rate in RATES.items()},
+        "camera_opt": (1e-4, _warm_decay(5e-7)),
+        "bilateral_grid": (5e-3, _warm_decay(1e-4)),
+    }
     return {
         name: {"optimizer": FusedAdamConfig(lr=rate, eps=EPSILON), "scheduler": scheduler}
         for name, (rate, scheduler) in groups.items()
     }
+
+
+def _warm_decay(final: float) -> ExponentialDecaySchedulerConfig:
+    return ExponentialDecaySchedulerConfig(lr_final=final, max_steps=30_000, warmup_steps=1000, lr_pre_warmup=0)
 
 
 def _specification(
@@ -51,15 +67,15 @@ def _specification(
     return MethodSpecification(
         config=QsplatTrainerConfig(
             method_name=name,
-            machine=MachineConfig(device_type=here["device"]),
-            max_num_iterations=here["iterations"],
-            steps_per_save=here["steps_per_save"],
+            machine=MachineConfig(device_type=here.device),
+            max_num_iterations=here.iterations,
+            steps_per_save=here.steps_per_save,
             steps_per_eval_batch=0,
             steps_per_eval_image=500,
-            steps_per_eval_all_images=here["iterations"],
+            steps_per_eval_all_images=here.iterations,
             pipeline=VanillaPipelineConfig(
                 datamanager=QsplatDataManagerConfig(
-                    dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here["max_side"]
+                    dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here.max_side
                 ),
                 model=SplatModelConfig(densification=densification),
             ),
@@ -69,8 +85,8 @@ def _specification(
             vis="viewer",
         ),
         description=(
-            f"{summary} With a GPU 30000 iterations at up to 1600 pixels a side; without one 3000 at up to 400. "
-            "The run ends by itself: see it with ns-viewer."
+            f"{summary} With a GPU {ON_CUDA.iterations} iterations at up to {ON_CUDA.max_side} pixels a side; without "
+            f"one {ON_CPU.iterations} at up to {ON_CPU.max_side}. The run ends by itself: see it with ns-viewer."
         ),
     )
 

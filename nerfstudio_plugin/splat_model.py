@@ -162,6 +162,7 @@ class QsplatModel(SplatfactoModel):
         self._drawn = (view, eye)
         rgb = view.rgb
         if self.config.use_bilateral_grid:
+            assert camera.metadata is not None
             rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], eye.height, eye.width)[0]
         return {"rgb": rgb, "rgb_base": view.rgb_base, "background": background}
 

@@ -21,7 +21,7 @@ RECORD = 5
 """Numbers of a record before the channels: conic a, b, c, opacity, depth."""
 
 
-def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: str | None = None) -> Rendering:
+def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, library: ctypes.CDLL | None = None) -> Rendering:
     """Rasterize in float32 and return the type of ``splats.means``.
 
     Splats with NaN or infinite fields are culled. The number of threads is ``torch.get_num_threads()``.
@@ -30,20 +30,15 @@ def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: s
         splats: what to draw, on the CPU.
         camera: pose and window.
         config: thresholds.
-        binary: name of the instruction set whose binary to use, the best one when None.
+        library: loaded kernels, those for this processor when None.
 
     Raises:
         BackendUnavailable: there are no kernels for this machine.
-        ValueError: the splats are not on the CPU.
+        ValueError: the splats are not on the CPU, or a field has the wrong shape.
     """
-    if splats.means.device.type != "cpu":
-        raise ValueError(
-            f"splats on {splats.means.device}: the cpu backend draws splats on the CPU, move them with to()"
-        )
-    call = Call(camera, config, kernels.load(binary or kernels.best_binary()))
-    fields = (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, splats.features)
-    inputs = [None if field is None else field.float() for field in fields]
-    node, records, radii = Project.apply(call, camera.cam_from_world.float(), *inputs)
+    fields = _checked(splats)
+    call = Call(camera, config, library or kernels.load(kernels.best_binary()))
+    node, records, radii = Project.apply(call, camera.cam_from_world.to("cpu", torch.float32), *fields)
     if node.requires_grad:
         node.retain_grad()
     color, alpha, depth = Composite.apply(call, node, records, radii)
@@ -54,6 +49,25 @@ def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, binary: s
         depth=depth.to(given) if config.depth else None,
         trace=Trace(node=node, radii=radii),
     )
+
+
+def _checked(splats: Splats) -> list[Tensor | None]:
+    """The fields in float32. The kernels trust their sizes, so a wrong one must not get there."""
+    count = splats.means.shape[0]
+    sizes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (..., 3), "features": (...,)}
+    checked = []
+    for name, size in sizes.items():
+        tensor = getattr(splats, name)
+        if tensor is not None and tensor.device.type != "cpu":
+            raise ValueError(f"{name} on {tensor.device}: the cpu backend draws splats on the CPU, move them with to()")
+        if tensor is not None and not _fits(tensor.shape, (count, *size)):
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)}: {count} means need {(count, *size)}")
+        checked.append(None if tensor is None else tensor.float())
+    return checked
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> bool:
+    return len(shape) == len(wanted) and all(want in (..., size) for size, want in zip(shape, wanted, strict=True))
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,12 @@ def best_binary() -> str:
     names = runnable_binaries()
     if not names:
         raise BackendUnavailable(
-            f"the cpu backend has no kernels for {platform.system()} {platform.machine()}: it needs Linux "
-            "on aarch64 or on x86-64 with AVX2; backend='reference' runs anywhere, slowly"
+            f"the cpu backend has no kernels for {platform.system()} {platform.machine()}: it needs Linux on aarch64 "
+            "or on x86-64 with AVX2; backend='reference' runs anywhere, slowly"
         )
     return names[0]
 
 
-@cache
 def load(name: str) -> ctypes.CDLL:
     """The binary ``name`` with typed functions.
 
@@ -125,6 +124,12 @@ def load(name: str) -> ctypes.CDLL:
     path = FOLDER / f"qsplat_{name}.so"
     if not path.exists():
         raise BackendUnavailable(f"{path} is missing: build the kernels by installing the package (pip install .)")
+    return load_file(path)
+
+
+@cache
+def load_file(path: Path) -> ctypes.CDLL:
+    """The binary in the file ``path`` with typed functions."""
     library = ctypes.CDLL(str(path))
     library.qsplat_workspace_create.restype = ctypes.c_void_p
     library.qsplat_workspace_create.argtypes = ()

@@ -49,6 +49,11 @@ def panels(photo: Tensor, base: Tensor, rgb: Tensor) -> Panels:
     )
 
 
+def picture(image: Tensor) -> Picture:
+    """An image [h, w, 3] as 8 bit, clamped to [0, 1]."""
+    return _bytes(_array(image))
+
+
 def error_map(photo: NDArray[np.float64], image: NDArray[np.float64]) -> Picture:
     """Mean absolute difference over the channels, from black over red to white at ``ERROR_RANGE`` and above."""
     from matplotlib import colormaps

@@ -9,18 +9,14 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pictures import ERROR_RANGE, RESIDUAL_GAIN, Panels, Picture
 from PIL import Image
-
-Picture = NDArray[np.uint8]
-"""sRGB, h w 3."""
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -33,34 +29,19 @@ METRICS: Mapping[str, tuple[str, str, int]] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A held-out photo beside what the model makes of its camera, all of one size."""
-
-    name: str
-    photo: Picture
-    base: Picture
-    rgb: Picture
-    residual: Picture
-    base_error: Picture
-    rgb_error: Picture
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything on the page.
 
-    ``metrics`` is what ``scripts/evaluate.py`` writes. ``orbit`` are the frames of an animation, ``residual_gain`` the
-    amplification of the residuals, ``error_range`` the error (in [0, 1]) at which the maps are brightest.
+    ``metrics`` is what ``scripts/evaluate.py`` writes. ``orbit`` are the frames of an animation, ``comparisons`` the
+    pictures of the held-out views by name.
     """
 
     title: str
     summary: str
     orbit: Sequence[Picture]
-    comparisons: Sequence[Comparison]
+    comparisons: Mapping[str, Panels]
     metrics: Mapping[str, Any]
     commands: Sequence[str]
-    residual_gain: float
-    error_range: float
 
 
 def page(report: Report) -> str:
@@ -71,11 +52,11 @@ def page(report: Report) -> str:
     """
     if not report.comparisons:
         raise ValueError("0 held-out views: the page compares at least one")
-    views = [_view(comparison) for comparison in report.comparisons]
+    views = [_view(name, panels) for name, panels in report.comparisons.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(report.title),
         summary=escape(report.summary),
-        hero=_animation(report.orbit) if report.orbit else _encoded(report.comparisons[0].rgb),
+        hero=_animation(report.orbit) if report.orbit else views[0]["rgb"],
         views=json.dumps(views).replace("</", "<\\/"),
         thumbnails="\n".join(
             f'<button type="button" data-view="{i}" aria-label="{escape(view["name"])}">'
@@ -86,14 +67,13 @@ def page(report: Report) -> str:
         per_image=_per_image_table(report.metrics),
         notes="\n".join(f"<li>{escape(str(note))}</li>" for note in report.metrics.get("notes", ())),
         commands=escape("\n".join(report.commands)),
-        gain=f"{report.residual_gain:g}",
-        range=f"{report.error_range:g}",
+        gain=f"{RESIDUAL_GAIN:g}",
+        range=f"{ERROR_RANGE:g}",
     )
 
 
-def _view(comparison: Comparison) -> dict[str, str]:
-    pictures = ("photo", "base", "rgb", "residual", "base_error", "rgb_error")
-    return {"name": comparison.name, **{name: _encoded(getattr(comparison, name)) for name in pictures}}
+def _view(name: str, panels: Panels) -> dict[str, str]:
+    return {"name": name, **{entry.name: _encoded(getattr(panels, entry.name)) for entry in fields(panels)}}
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -118,9 +98,9 @@ def _number(value: float | None, digits: int) -> str:
     return '<span class="missing">not measured</span>' if value is None else f"{value:.{digits}f}"
 
 
-def _encoded(picture: Picture, form: Literal["webp"] = "webp") -> str:
+def _encoded(picture: Picture) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, form, quality=92, method=4)
+    Image.fromarray(picture).save(buffer, "webp", quality=92, method=4)
     return _data_uri(buffer.getvalue())
 
 

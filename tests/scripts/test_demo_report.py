@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report import Comparison, Report, page
+from pictures import Panels
+from report import Report, page
 
 WITHOUT_LPIPS = {"psnr": 27.123, "ssim": 0.8912, "lpips": None, "psnr_edge": 24.5}
 
@@ -20,7 +21,7 @@ def made_up(**changes: Any) -> Report:
         "title": "A <still> life",
         "summary": "Two views & a network.",
         "orbit": pictures[:3],
-        "comparisons": [Comparison(f"view {i}", *pictures) for i in range(2)],
+        "comparisons": {f"view {i}": Panels(*pictures) for i in range(2)},
         "metrics": {
             "mean": {**WITHOUT_LPIPS, "psnr": 27.5},
             "base": WITHOUT_LPIPS,
@@ -28,8 +29,6 @@ def made_up(**changes: Any) -> Report:
             "notes": ["LPIPS (vgg): the weights are missing"],
         },
         "commands": ["ns-train qsplat --data scenes/stilllife"],
-        "residual_gain": 4.0,
-        "error_range": 0.2,
     }
     return Report(**{**settings, **changes})
 
@@ -78,7 +77,7 @@ def test_text_is_escaped():
     text = page(made_up())
     assert "A &lt;still&gt; life" in text
     assert "Two views &amp; a network." in text
-    hostile = [Comparison("</script><b>", *[np.zeros((8, 8, 3), np.uint8)] * 6)]
+    hostile = {"</script><b>": Panels(*[np.zeros((8, 8, 3), np.uint8)] * 6)}
     assert "</script><b>" not in page(made_up(comparisons=hostile))
 
 
@@ -88,4 +87,4 @@ def test_page_without_an_animation_shows_a_picture():
 
 def test_page_without_held_out_views_is_refused():
     with pytest.raises(ValueError, match="0 held-out views"):
-        page(made_up(comparisons=[]))
+        page(made_up(comparisons={}))

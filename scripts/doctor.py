@@ -191,6 +191,8 @@ def _renders_with() -> tuple[State, str, str]:
 
     if torch.cuda.is_available():
         return "ok", f"gsplat on {torch.cuda.get_device_name(0)}", ""
+    if _kernels()[0] != "ok":
+        return "optional", "the reference backend alone, when asked for by name: slow", "see CPU kernels"
     return "ok", f"the cpu backend on {torch.get_num_threads()} threads", ""
 
 

@@ -116,6 +116,11 @@ def _intrinsics(source: Path, path: Path, values: dict[str, Any]) -> Intrinsics:
         raise ValueError(f"{source} has neither fl_x nor camera_angle_x: add the focal length in pixels")
     fy = _focal(source, values, "y", height) or fx
     cx, cy = (_number(source, values, key, side / 2) for key, side in (("cx", width), ("cy", height)))
+    if not ({"w", "h"} & values.keys() or (0 < cx < width and 0 < cy < height)):
+        raise ValueError(
+            f"{path} has {width}x{height} pixels, and the principal point cx={cx} cy={cy} of {source} lies outside: "
+            "use the images the poses were estimated with, or scale fl_x, fl_y, cx and cy to theirs"
+        )
     if fx <= 0 or fy <= 0:
         raise ValueError(f"{source}: focal lengths fl_x={fx} fl_y={fy} must be positive: correct them")
     return Intrinsics(fx, fy, cx, cy, width, height)

@@ -64,6 +64,12 @@ def test_an_image_of_another_size_than_described_is_refused(capture):
     refuses(capture, "images/001.png has 12x8 pixels", "says 24x16", "scale w, h, fl_x")
 
 
+def test_intrinsics_of_another_size_are_refused_when_no_size_is_described(capture):
+    del capture.description["w"], capture.description["h"]
+    capture.description |= {"cx": 48.0, "cy": 32.0}
+    refuses(capture, "has 24x16 pixels", "principal point cx=48.0 cy=32.0", "scale fl_x")
+
+
 def test_a_mask_of_another_size_is_refused(capture):
     Image.new("L", (12, 8), 255).save(capture.folder / "mask.png")
     capture.frames[1]["mask_path"] = "mask.png"

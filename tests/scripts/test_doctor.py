@@ -66,6 +66,7 @@ def test_a_machine_without_kernels_is_told_so(doctor, monkeypatch):
     state, detail, remedy = doctor.CHECKS["CPU kernels"]()
     assert (state, "no kernels" in detail) == ("missing", True)
     assert remedy
+    assert "reference backend" in doctor.CHECKS["renders with"]()[1]
 
 
 def test_it_answers_without_any_package_installed():

@@ -75,6 +75,10 @@ class FitConfig:
     backend: Backend | None = None
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds={self.seeds}: a scene without points needs at least 1 to start from")
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -144,13 +148,13 @@ class _Run:
             key = next(order), self.schedule.downscale_at(step)
             if key not in targets:
                 targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
-            loss, psnr = self.step(step, targets[key])
+            loss, image, photo = self.step(step, targets[key])
             kept = step % keep_every == 0 or step + 1 == self.schedule.iterations
             if kept or on_step is not None:
                 record = StepRecord(
                     step=step,
                     loss=float(loss),
-                    psnr=float(psnr),
+                    psnr=float(_psnr(image, photo, targets[key].mask)),
                     num_gaussians=len(self.parameters["means"]),
                     phase=self.schedule.phase_at(step),
                     seconds=time.perf_counter() - began,
@@ -160,8 +164,8 @@ class _Run:
                     on_step(record)
         return Fitted(model=self.model(), history=tuple(history), seconds=time.perf_counter() - began)
 
-    def step(self, step: int, target: Target) -> tuple[Tensor, Tensor]:
-        """Move every parameter once; the loss and the PSNR before that."""
+    def step(self, step: int, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Move every parameter once; the loss before that, the image and the photo."""
         background = self.background
         if self.config.random_background and target.alpha is not None:
             background = torch.rand(3, device=background.device)
@@ -174,7 +178,7 @@ class _Run:
         loss = photometric_loss(view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask)
         (loss + regularization(gaussians, self.config.densification)).backward()
         self.move(step, view, target.camera)
-        return loss.detach(), _psnr(view.rgb.detach(), photo, target.mask)
+        return loss.detach(), view.rgb.detach(), photo
 
     def move(self, step: int, view: ViewOutputs, camera: Camera) -> None:
         """Let the optimisers and the densifier act on the gradients of ``view``."""

@@ -49,7 +49,8 @@ def capture(truth) -> Scene:
     """12 views of the blobs with alpha, two more held out, and points near the blobs."""
     views = []
     for index, camera in enumerate(ring(14)):
-        drawn = rasterize(truth.activate(), camera, backend="reference")
+        with torch.no_grad():
+            drawn = rasterize(truth.activate(), camera, backend="reference")
         views.append(View(f"view{index}", camera, drawn.color.clamp(0, 1), drawn.alpha))
     generator = torch.Generator().manual_seed(6)
     positions = truth.means + 0.02 * torch.randn(len(truth), 3, generator=generator)

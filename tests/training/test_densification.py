@@ -1,5 +1,9 @@
 """Strategies at work on the CPU: growing, pruning, relocating, and keeping to the cap."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import ParameterDict
@@ -21,6 +25,23 @@ def trace_of(gradients: torch.Tensor) -> Trace:
     node = torch.zeros(len(gradients), 2, requires_grad=True)
     node.grad = torch.stack([gradients / 50, torch.zeros_like(gradients)], dim=-1)
     return Trace(node=node, radii=torch.ones(len(gradients), dtype=torch.int32))
+
+
+DENSIFY_WITHOUT_A_TOOLKIT = """
+import sys
+from qsplat.training.densification import DefaultDensification, Densifier, McmcDensification
+from qsplat.training.schedule import Schedule
+import qsplat.training.fit
+assert not any(name.split(".")[0] == "gsplat" for name in sys.modules)
+for config in (DefaultDensification(), McmcDensification()):
+    Densifier(config, Schedule(100), num_views=3)
+assert "gsplat.cuda._backend" not in sys.modules
+"""
+
+
+def test_strategies_need_neither_a_gpu_nor_its_compiler():
+    without_nvcc = {**os.environ, "PATH": "/nowhere"}
+    subprocess.run([sys.executable, "-c", DENSIFY_WITHOUT_A_TOOLKIT], check=True, env=without_nvcc, timeout=120)
 
 
 class Run:

@@ -152,6 +152,11 @@ def test_the_model_has_no_gradients(capture):
     assert not any(parameter.requires_grad for parameter in fitted.model.head.parameters())
 
 
+def test_a_run_that_starts_from_nothing_is_refused():
+    with pytest.raises(ValueError, match="seeds=0"):
+        FitConfig(seeds=0)
+
+
 def test_a_scene_without_training_views_is_refused(capture):
     with pytest.raises(ValueError, match="0 training views"):
         fit(replace(capture, train=()), SHORT)

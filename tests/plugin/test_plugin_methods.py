@@ -1,0 +1,89 @@
+"""The entry points and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import tyro
+
+from nerfstudio_plugin import methods
+from nerfstudio_plugin.model_config import SplatModelConfig
+from qsplat.qnn import QnnConfig
+from qsplat.training.densification import McmcDensification
+
+
+def parsed(*arguments: str, method: str = "qsplat") -> SplatModelConfig:
+    from nerfstudio.configs.method_configs import all_methods
+
+    default = all_methods[method]
+    return tyro.cli(tyro.conf.FlagConversionOff[type(default)], default=default, args=list(arguments)).pipeline.model
+
+
+def test_importing_the_entry_points_imports_neither_torch_nor_nerfstudio():
+    code = (
+        "import sys, nerfstudio_plugin.methods; sys.exit(any(name in sys.modules for name in ('torch', 'nerfstudio')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_method_that_cannot_be_built_gives_its_reason_instead_of_raising(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("nerfstudio_plugin.specifications", raising=False)
+    monkeypatch.setitem(sys.modules, "nerfstudio_plugin.specifications", None)
+    assert isinstance(methods.qsplat, methods.Unavailable)
+    assert "specifications" in methods.qsplat.reason
+
+
+def test_nerfstudio_finds_both_methods_and_the_dataparser():
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+    from nerfstudio.configs.method_configs import all_methods
+
+    assert {"qsplat", "qsplat-mcmc"} <= set(all_methods)
+    assert "qsplat-data" in all_dataparsers
+    assert isinstance(all_methods["qsplat-mcmc"].pipeline.model.densification, McmcDensification)
+
+
+def test_the_device_is_what_there_is():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert methods.qsplat.config.machine.device_type == expected
+
+
+def test_qnn_none_on_the_command_line_means_plain_splatting():
+    model = parsed("--pipeline.model.qnn", "none")
+    assert model.network() is None
+    assert model.schedule(1000).head_start == 1000
+
+
+def test_the_networks_options_stand_under_the_same_name():
+    model = parsed("--pipeline.model.qnn.channels", "16", "--pipeline.model.qnn.start", "0.5")
+    assert model.network() == QnnConfig(channels=16)
+    assert model.schedule(1000).head_start == 500
+
+
+def test_the_cap_on_gaussians_is_an_option_of_both_methods():
+    for method in ("qsplat", "qsplat-mcmc"):
+        model = parsed("--pipeline.model.densification.max-gaussians", "1234", method=method)
+        assert model.densification.max_gaussians == 1234
+
+
+def test_ns_viewer_does_not_open_the_viewer_to_other_machines():
+    import copy
+
+    from nerfstudio.configs.base_config import ViewerConfig
+
+    config = copy.deepcopy(methods.qsplat.config)
+    assert config.viewer.websocket_host == "127.0.0.1"
+    config.viewer = ViewerConfig(websocket_port=7777)
+    assert (config.viewer.websocket_host, config.viewer.websocket_port) == ("127.0.0.1", 7777)
+    config.viewer = ViewerConfig(websocket_host="192.0.2.1")
+    assert config.viewer.websocket_host == "192.0.2.1"
+
+
+def test_numpy_scalars_in_checkpoints_can_be_loaded(tmp_path):
+    import numpy as np
+
+    assert methods.qsplat
+    torch.save({"rate": np.float64(1.5), "other": np.float32(2)}, tmp_path / "state.ckpt")
+    assert torch.load(tmp_path / "state.ckpt")["rate"] == 1.5

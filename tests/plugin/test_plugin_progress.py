@@ -1,0 +1,50 @@
+"""The line that ns-train writes."""
+
+from __future__ import annotations
+
+import pytest
+from nerfstudio.utils import writer
+
+from nerfstudio_plugin.progress import ProgressWriter, ProgressWriterConfig
+
+
+def reported(step: int, **metrics: float) -> None:
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER["step"] = step
+    writer.EVENT_STORAGE.append({"name": "Train Metrics Dict", "event": metrics, "step": step})
+
+
+@pytest.fixture
+def progress(monkeypatch: pytest.MonkeyPatch) -> ProgressWriter:
+    monkeypatch.setitem(writer.GLOBAL_BUFFER, "max_iter", 1000)
+    monkeypatch.setattr(writer, "EVENT_STORAGE", [])
+    return ProgressWriterConfig().setup()
+
+
+def test_progress_shows_iterations_rate_time_left_gaussians_psnr_and_phase(
+    progress: ProgressWriter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    times = iter([100.0, 120.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    reported(0, psnr=10.0, gaussian_count=5000, joint=0.0)
+    progress.write_stats_log(0)
+    reported(800, psnr=27.125, gaussian_count=12345, joint=1.0)
+    progress.write_stats_log(800)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1/1000  0 %  5,000 Gaussians  PSNR 10.00 dB  splatting"
+    assert lines[1] == "801/1000  80 %  40.0 it/s  0:04 left  12,345 Gaussians  PSNR 27.12 dB  joint"
+
+
+def test_a_log_file_gets_a_line_every_ten_seconds_and_the_last_one(
+    progress: ProgressWriter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    times = iter([100.0, 101.0, 109.0, 111.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    for step in range(3):
+        reported(step, psnr=10.0, gaussian_count=1, joint=0.0)
+        progress.write_stats_log(step)
+    writer.EVENT_STORAGE.append({"name": writer.EventName.TOTAL_TRAIN_TIME.value, "event": 1.0, "step": 1000})
+    progress.write_stats_log(2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1/1000", "3/1000"]
+    assert "0:11 in all" in lines[1]

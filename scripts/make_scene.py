@@ -27,6 +27,8 @@ from stilllife.orbit import Orbit, orbit
 from stilllife.sparse_points import SparsePoints, sparse_points
 from stilllife.studio import lit, mitsuba, photograph
 
+POINTS = "points3d.ply"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -37,7 +39,7 @@ class Options:
     width: int = 320
     height: int = 240
     samples: Annotated[int, tyro.conf.arg(help="light paths per pixel")] = 64
-    points: Annotated[int, tyro.conf.arg(help="most sparse points to keep")] = 6000
+    points: Annotated[int, tyro.conf.arg(help="most sparse points to keep")] = 8000
     threads: int = 1
     seed: int = 0
 
@@ -56,12 +58,12 @@ def make(options: Options) -> None:
     rng = np.random.default_rng(options.seed)
     cameras = orbit(rng, options.views, width=options.width, height=options.height)
     scene = lit(mi, still_life(options.seed))
-    photos = _photographs(mi, scene, cameras, options.samples)
-    points = sparse_points(mi, scene, cameras, photos, rng, count=options.points)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.output.parent) as temporary:
         folder = Path(temporary) / "scene"
-        write(folder, cameras, photos, points)
+        write(folder, cameras, _photographs(mi, scene, cameras, options.samples))
+        points = sparse_points(mi, scene, cameras, stored_photographs(folder), rng, count=options.points)
+        write_points(folder / POINTS, points)
         if options.output.exists():
             shutil.rmtree(options.output)
         folder.rename(options.output)
@@ -72,8 +74,8 @@ def make(options: Options) -> None:
     )
 
 
-def write(folder: Path, cameras: Orbit, photos: NDArray[np.uint8], points: SparsePoints) -> None:
-    """Write a nerfstudio-format folder."""
+def write(folder: Path, cameras: Orbit, photos: NDArray[np.uint8]) -> None:
+    """Write a nerfstudio-format folder but for its points."""
     (folder / "images").mkdir(parents=True)
     frames: list[dict[str, Any]] = []
     for index, photo in enumerate(photos):
@@ -88,11 +90,15 @@ def write(folder: Path, cameras: Orbit, photos: NDArray[np.uint8], points: Spars
         "fl_y": cameras.focal,
         "cx": cameras.width / 2,
         "cy": cameras.height / 2,
-        "ply_file_path": "points3d.ply",
+        "ply_file_path": POINTS,
         "frames": frames,
     }
     (folder / "transforms.json").write_text(json.dumps(document, indent=1) + "\n")
-    _write_points(folder / "points3d.ply", points)
+
+
+def stored_photographs(folder: Path) -> NDArray[np.uint8]:
+    """The photographs of a written folder, ``n h w 3``, as everyone else will see them."""
+    return np.array([np.asarray(Image.open(path)) for path in sorted((folder / "images").iterdir())])
 
 
 def _photographs(mi: Any, scene: Any, cameras: Orbit, samples: int) -> NDArray[np.uint8]:
@@ -104,7 +110,8 @@ def _photographs(mi: Any, scene: Any, cameras: Orbit, samples: int) -> NDArray[n
     return np.array(photos)
 
 
-def _write_points(path: Path, points: SparsePoints) -> None:
+def write_points(path: Path, points: SparsePoints) -> None:
+    """Write points with colours as PLY."""
     from plyfile import PlyData, PlyElement
 
     rows = np.zeros(

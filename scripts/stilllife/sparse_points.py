@@ -46,10 +46,10 @@ def sparse_points(
 
 
 def _corners(photo: NDArray[np.uint8], rng: np.random.Generator, count: int, *, margin: int = 4) -> Array:
-    """Pixel positions drawn in proportion to the local contrast."""
+    """Pixel positions drawn by the root of the local contrast, so that quiet patterns get their share."""
     gray = photo.astype(np.float64).mean(axis=-1)
     down, across = np.gradient(gray)
-    strength = np.sqrt(down**2 + across**2)
+    strength = (down**2 + across**2) ** 0.25
     inner = np.zeros_like(strength)
     inner[margin:-margin, margin:-margin] = strength[margin:-margin, margin:-margin]
     chosen = rng.choice(inner.size, size=count, p=inner.ravel() / inner.sum())

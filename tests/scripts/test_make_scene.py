@@ -117,7 +117,8 @@ def test_written_folder_holds_what_was_given(tmp_path: Path):
     cameras = orbit(np.random.default_rng(0), 4, width=32, height=24)
     photos = np.full((4, 24, 32, 3), 90, dtype=np.uint8)
     points = make_scene.SparsePoints(np.eye(3), np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=np.uint8))
-    make_scene.write(tmp_path / "scene", cameras, photos, points)
+    make_scene.write(tmp_path / "scene", cameras, photos)
+    make_scene.write_points(tmp_path / "scene" / make_scene.POINTS, points)
     scene = load_scene(tmp_path / "scene", holdout_every=0)
     assert len(scene.train) == 4
     assert scene.points is not None

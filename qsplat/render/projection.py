@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +50,7 @@ def project(splats: Splats, camera: Camera, config: RasterConfig) -> Projected:
     pose = camera.cam_from_world.to(splats.means)
     with torch.no_grad():
         z = splats.means @ pose[2, :3] + pose[2, 3]
-        front = ((z > config.near) & (z < config.far)).nonzero()[:, 0]
+        front = ((z > config.near) & (z < config.far) & _finite(splats)).nonzero()[:, 0]
     means = splats.means[front] @ pose[:3, :3].T + pose[:3, 3]
     x, y, z = means.unbind(-1)
 
@@ -99,6 +99,13 @@ def view_channels(splats: Splats, pose: Float[Tensor, "4 4"], index: Int[Tensor,
     if splats.features is not None:
         parts.append(splats.features[index])
     return torch.cat(parts, dim=-1)
+
+
+def _finite(splats: Splats) -> Bool[Tensor, "n"]:
+    """Splats without NaN or infinity in any field; one with would spoil the gradients of the pose."""
+    present = (value for field in fields(splats) if (value := getattr(splats, field.name)) is not None)
+    finite = [torch.isfinite(value)[:, None].flatten(1).all(dim=1) for value in present]
+    return torch.stack(finite).all(dim=0)
 
 
 def _jacobian(x: Tensor, y: Tensor, z: Tensor, camera: Camera) -> Float[Tensor, "n 2 3"]:

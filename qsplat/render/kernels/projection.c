@@ -215,7 +215,8 @@ static void color_backward(const Job *job, const Group *g, int64_t first, int la
     for (int from = 0; from < width; from += LANES) {
         vfloat rows[LANES];
         int some = width - from < LANES ? width - from : LANES;
-        for (int i = 0; i < LANES; i++) rows[i] = i < some ? basis[(from + i) / 3] * grad[(from + i) % 3] : all_lanes(0);
+        memset(rows, 0, sizeof rows);
+        for (int i = 0; i < some; i++) rows[i] = basis[(from + i) / 3] * grad[(from + i) % 3];
         transpose(rows);
         for (int i = 0; i < lanes; i++)
             memcpy(p->grad_sh + (first + i) * width + from, &rows[i], (size_t)some * sizeof(float));

@@ -502,9 +502,12 @@ static void load_planes(const Tile *tile, vfloat *planes, const float *image, in
     }
 }
 
-/* Planes of a thread: light, what is behind, gradient of alpha, alpha, then two times the channels. */
+static size_t planes_per_thread(const Job *job) {
+    return 5 + 2 * (size_t)job->image->channels; /* what the backward pass needs */
+}
+
 static vfloat *planes_of(const Job *job, int rank) {
-    return (vfloat *)DATA(PLANES) + (size_t)rank * PLANE * (4 + 2 * (size_t)job->channels);
+    return (vfloat *)DATA(PLANES) + (size_t)rank * PLANE * planes_per_thread(job);
 }
 
 static void forward_tile(const Job *job, Tile *tile, int index, int rank) {
@@ -530,29 +533,29 @@ static void forward_tile(const Job *job, Tile *tile, int index, int rank) {
     }
 }
 
-/* Gradients that flow into a tile: of the channels (the last may be the depth sum), of alpha, and their product with
- * the image, which is what lies behind the first splat. `scratch` has a plane per channel. */
-static void open_gradients(const Tile *tile, vfloat *behind, vfloat *grad_alpha, vfloat *alpha, vfloat *grads, vfloat *scratch) {
+/* Gradients that flow into a tile: of the channels, of alpha, and their product with the image, which is what lies
+ * behind the first splat. `scratch` has a plane per channel. The gradient of the depth sum comes after the channels; it
+ * acts on how much further than the expected depth a splat is, so that nothing of it lies behind the first splat, and
+ * nothing cancels. */
+static void open_gradients(const Tile *tile, vfloat *behind, vfloat *grad_alpha, vfloat *depth, vfloat *grads, vfloat *scratch) {
     const RasterImage *image = tile->job->image;
     load_planes(tile, grad_alpha, image->grad_alpha, 1);
-    load_planes(tile, alpha, image->alpha, 1);
-    load_planes(tile, grads, image->grad_color, image->channels);
-    load_planes(tile, scratch, image->color, image->channels);
-    memset(behind, 0, BLOCKS * sizeof(vfloat));
-    for (int k = 0; k < image->channels; k++)
-        for (int block = 0; block < BLOCKS; block++) behind[block] += grads[k * PLANE + block] * scratch[k * PLANE + block];
-    if (image->depth) {
+    load_planes(tile, behind, image->alpha, 1);
+    if (image->grad_depth) {
         vfloat *grad = grads + image->channels * PLANE;
+        load_planes(tile, depth, image->depth, 1);
         load_planes(tile, grad, image->grad_depth, 1);
-        load_planes(tile, scratch, image->depth, 1);
         for (int block = 0; block < BLOCKS; block++) {
-            vfloat covered = vmax(alpha[block], all_lanes(1e-10f)), depth_sum = scratch[block] * covered;
-            grad[block] /= covered;
-            grad_alpha[block] -= keep(alpha[block] > 1e-10f, grad[block] * scratch[block]);
-            behind[block] += grad[block] * depth_sum;
+            vint covered = behind[block] > 1e-10f; /* elsewhere the depth sum is divided by a constant: see contract.py */
+            grad[block] /= vmax(behind[block], all_lanes(1e-10f));
+            depth[block] = keep(covered, depth[block]);
         }
     }
-    for (int block = 0; block < BLOCKS; block++) behind[block] += grad_alpha[block] * alpha[block];
+    load_planes(tile, grads, image->grad_color, image->channels);
+    load_planes(tile, scratch, image->color, image->channels);
+    for (int block = 0; block < BLOCKS; block++) behind[block] *= grad_alpha[block];
+    for (int k = 0; k < image->channels; k++)
+        for (int block = 0; block < BLOCKS; block++) behind[block] += grads[k * PLANE + block] * scratch[k * PLANE + block];
 }
 
 /* Where the sums of a splat in a tile go. */
@@ -563,13 +566,13 @@ INLINE float *slot_of(const Job *job, int tile, uint32_t splat) {
     return (float *)DATA(SLOTS) + (size_t)slot * job->slot;
 }
 
-INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const vfloat *grads, const int channels,
-                   const int absolute) {
+INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const vfloat *depth, const vfloat *grads,
+                   const int channels, const int deep, const int absolute) {
     const Job *job = tile->job;
     const uint32_t *lists = DATA(LISTS), *starts = DATA(STARTS), end = starts[tile->index + 1];
     const uint32_t done = ((const uint32_t *)DATA(DONE))[tile->index];
     const float cut = job->cut, alpha_max = job->image->alpha_max, stop = job->image->transmittance_stop;
-    const int vectors = SLOT + (channels > 8 ? channels : 8);
+    const int sums_used = SLOT + channels + deep, vectors = sums_used > LANES ? sums_used : LANES;
     vfloat sums[vectors];
     for (uint32_t i = starts[tile->index]; i < done; i += BATCH) {
         int count = (int)(end - i < BATCH ? end - i : BATCH), at = 0;
@@ -588,6 +591,11 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
                     vfloat grad = grads[k * PLANE + block];
                     value += grad * splat->channels[k];
                     sums[SLOT + k] += one.weight * grad;
+                }
+                if (deep) {
+                    vfloat grad = grads[channels * PLANE + block];
+                    value += grad * (splat->channels[channels] - depth[block]);
+                    sums[SLOT + channels] += one.weight * grad;
                 }
                 vfloat own = one.weight * value, rest = behind[block] - own;
                 behind[block] = rest;
@@ -608,7 +616,7 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
             for (int k = LANES; k < job->slot; k += LANES) {
                 vfloat more[LANES];
                 for (int lane = 0; lane < LANES; lane++)
-                    more[lane] = k + lane < SLOT + channels ? sums[k + lane] : all_lanes(0);
+                    more[lane] = k + lane < sums_used ? sums[k + lane] : all_lanes(0);
                 *(vfloat *)(out + k) = sum_each(more);
             }
         }
@@ -618,20 +626,18 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
 }
 
 static void backward_tile(const Job *job, Tile *tile, int index, int rank) {
+    const int channels = job->image->channels, deep = job->image->grad_depth != NULL;
     vfloat *light = planes_of(job, rank), *behind = light + PLANE, *grad_alpha = behind + PLANE;
-    vfloat *alpha = grad_alpha + PLANE, *grads = alpha + PLANE, *scratch = grads + (size_t)job->channels * PLANE;
+    vfloat *depth = grad_alpha + PLANE, *grads = depth + PLANE, *scratch = grads + (size_t)(channels + 1) * PLANE;
     open_tile(job, index, tile, light);
-    open_gradients(tile, behind, grad_alpha, alpha, grads, scratch);
-#define REPLAY(channels)                                      \
-    if (job->image->absgrad)                                  \
-        replay(tile, behind, grad_alpha, grads, channels, 1); \
-    else                                                      \
-        replay(tile, behind, grad_alpha, grads, channels, 0);
-    switch (job->channels) {
-        case 1: REPLAY(1) break;
-        case 3: REPLAY(3) break;
-        case 4: REPLAY(4) break;
-        default: REPLAY(job->channels)
+    open_gradients(tile, behind, grad_alpha, depth, grads, scratch);
+#define REPLAY(channels, deep, absolute) replay(tile, behind, grad_alpha, depth, grads, channels, deep, absolute)
+    switch (channels == 3 ? 2 * deep + (job->image->absgrad != NULL) : -1) {
+        case 0: REPLAY(3, 0, 0); break;
+        case 1: REPLAY(3, 0, 1); break;
+        case 2: REPLAY(3, 1, 0); break;
+        case 3: REPLAY(3, 1, 1); break;
+        default: REPLAY(channels, deep, job->image->absgrad != NULL);
     }
 #undef REPLAY
 }
@@ -642,7 +648,8 @@ static void gather(const Job *job, Team *team, int rank) {
     const uint32_t *slots_begin = DATA(SLOTS_BEGIN);
     const Area *areas = DATA(AREAS);
     const int width = RECORD + image->channels;
-    float sums[SLOT + job->channels];
+    const int sums_used = SLOT + image->channels + (image->grad_depth != NULL);
+    float sums[sums_used];
     for (int64_t i = share(team, rank, image->count); i < share(team, rank + 1, image->count); i++) {
         const float *record = image->records + i * width;
         const float *from = (const float *)DATA(SLOTS) + (size_t)slots_begin[i] * job->slot;
@@ -650,14 +657,14 @@ static void gather(const Job *job, Team *team, int rank) {
         int slots = areas[i].width * areas[i].height;
         memset(sums, 0, sizeof sums);
         for (int slot = 0; slot < slots; slot++, from += job->slot)
-            for (int k = 0; k < SLOT + job->channels; k++) sums[k] += from[k];
+            for (int k = 0; k < sums_used; k++) sums[k] += from[k];
         grad_mean[0] = record[0] * sums[1] + record[1] * sums[2];
         grad_mean[1] = record[1] * sums[1] + record[2] * sums[2];
         grad[0] = -0.5f * sums[3];
         grad[1] = -sums[4];
         grad[2] = -0.5f * sums[5];
         grad[3] = slots ? sums[0] / record[3] : 0;
-        grad[4] = image->depth ? sums[SLOT + image->channels] : 0;
+        grad[4] = image->grad_depth ? sums[SLOT + image->channels] : 0;
         for (int k = 0; k < image->channels; k++) grad[RECORD + k] = sums[SLOT + k];
         if (image->absgrad) image->absgrad[2 * i] = sums[6], image->absgrad[2 * i + 1] = sums[7];
     }
@@ -675,7 +682,7 @@ static void forward(void *argument, Team *team, int rank) {
         reserve(work, AREAS, count * sizeof(Area)), reserve(work, SLOTS_BEGIN, count * 4);
         reserve(work, COUNTS, threads * DIGITS * 4);
         reserve(work, TILES, threads * tiles * 4), reserve(work, STARTS, (tiles + 1) * 4), reserve(work, DONE, tiles * 4);
-        reserve(work, PLANES, threads * PLANE * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
+        reserve(work, PLANES, threads * PLANE * planes_per_thread(job) * sizeof(vfloat));
     }
     team_barrier(team);
     if (work->failed) return;
@@ -693,7 +700,7 @@ static void backward(void *argument, Team *team, int rank) {
     const int64_t tiles = (int64_t)job->tiles_x * job->tiles_y;
     if (rank == 0) {
         reserve(work, SLOTS, (size_t)work->pairs * (size_t)job->slot * 4);
-        reserve(work, PLANES, (size_t)team->size * PLANE * (4 + 2 * (size_t)job->channels) * sizeof(vfloat));
+        reserve(work, PLANES, (size_t)team->size * PLANE * planes_per_thread(job) * sizeof(vfloat));
     }
     team_barrier(team);
     if (work->failed) return;

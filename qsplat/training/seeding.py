@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,12 +14,16 @@ from torch.nn import functional
 
 from qsplat.cameras import Camera
 
-DEPTHS = 48
+DEPTHS = 96
 """Candidate depths along a ray."""
 NEAREST, FARTHEST = 0.2, 5.0
 """Range of those depths, in units of the distance to the point that the cameras look at."""
-NEIGHBOURS = 10
+NEIGHBOURS = 12
 """Other photos that a candidate is compared with."""
+MOST_PHOTOS, LONGEST_SIDE = 200, 256
+"""Photos that are looked at, and pixels along their longer side: enough for first points, in bounded memory."""
+PATCH = [(2 * x, 2 * y) for y in range(-2, 3) for x in range(-2, 3) if (x + y) % 2 == 0]
+"""Offsets (x, y) in pixels of the brightnesses that are compared besides the colour: every other one of 9x9 pixels."""
 
 
 @runtime_checkable
@@ -46,13 +51,15 @@ def seed_in_view(photos: Sequence[Photo], count: int, *, generator: torch.Genera
 
     Each lies on the ray of a random pixel (of an opaque one where photos have alpha), at that one of a few dozen random
     depths, uniform in 1/depth, where the other photos that see it look most like its own around it: the mean absolute
-    difference of the better half of them. Rays that no two other photos see are dropped, unless there are not so many.
+    difference of colour and of relative brightness over a patch, in the better half of them. Rays that no two other
+    photos see are dropped, unless there are not so many. It is the plane sweep of stereo vision (Collins 1996).
 
     Raises:
         ValueError: there are no photos, or no ray is left.
     """
     if not photos:
         raise ValueError("0 photos: points in view of the cameras need at least one")
+    photos = [_shrunk(photo) for photo in photos[:: math.ceil(len(photos) / MOST_PHOTOS)]]
     cameras = [photo.camera for photo in photos]
     focus = focus_point(cameras)
     centers = torch.stack([camera.center for camera in cameras])
@@ -118,12 +125,37 @@ class _Rays:
         return _Rays(pixels, photo.image.reshape(-1, 3)[chosen], points)
 
 
+@dataclass(frozen=True)
+class _Shrunk:
+    """A photo of bounded size."""
+
+    camera: Camera
+    image: Float[Tensor, "h w 3"]
+    alpha: Float[Tensor, "h w"] | None
+
+
+def _shrunk(photo: Photo) -> _Shrunk:
+    """``photo`` averaged down to the longest side that is looked at."""
+    camera, alpha = photo.camera, photo.alpha
+    factor = max(1.0, max(camera.width, camera.height) / LONGEST_SIDE)
+    width, height = (max(1, round(side / factor)) for side in (camera.width, camera.height))
+    planes = photo.image if alpha is None else torch.cat([photo.image, alpha[..., None]], dim=-1)
+    planes = functional.interpolate(planes.permute(2, 0, 1)[None], size=(height, width), mode="area")[0]
+    image = planes.permute(1, 2, 0)
+    return _Shrunk(camera.resized(width, height), image[..., :3], None if alpha is None else image[..., 3])
+
+
 def _features(photo: Photo) -> Float[Tensor, "1 c h w"]:
-    """What is compared: colour and alpha, smoothed a little, and colour smoothed over the surroundings."""
+    """What is compared: colour and alpha, smoothed a little, and the brightnesses of a patch less their mean."""
     alpha = torch.ones_like(photo.image[..., 0]) if photo.alpha is None else photo.alpha
     planes = torch.cat([photo.image, alpha[..., None]], dim=-1).permute(2, 0, 1)[None]
-    fine, coarse = (functional.avg_pool2d(planes, s, 1, s // 2, count_include_pad=False) for s in (3, 7))
-    return torch.cat([fine, 2 * (planes - coarse)[:, :3]], dim=1)
+    smooth = functional.avg_pool2d(planes, 3, 1, 1, count_include_pad=False)
+    height, width = smooth.shape[2:]
+    reach = max(x for x, _ in PATCH)
+    around = functional.pad(smooth[:, :3].mean(dim=1, keepdim=True), (reach,) * 4, mode="replicate")
+    taps = [around[:, :, reach + y : reach + y + height, reach + x : reach + x + width] for x, y in PATCH]
+    patch = torch.cat(taps, dim=1)
+    return torch.cat([smooth, patch - patch.mean(dim=1, keepdim=True)], dim=1)
 
 
 def _disagreement(

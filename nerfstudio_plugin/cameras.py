@@ -34,15 +34,9 @@ def world_from_cam_of(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3 
 def camera_of(cameras: Cameras, world_from_cam: Float[Tensor, "3 4"] | None = None) -> Camera:
     """The one camera that ``cameras`` holds, at ``world_from_cam`` instead of its own pose when that is given."""
     pose = cameras.camera_to_worlds.reshape(3, 4) if world_from_cam is None else world_from_cam
-    return Camera(
-        cam_from_world=cam_from_world_of(pose),
-        fx=cameras.fx.item(),
-        fy=cameras.fy.item(),
-        cx=cameras.cx.item(),
-        cy=cameras.cy.item(),
-        width=int(cameras.width.item()),
-        height=int(cameras.height.item()),
-    )
+    columns = (cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height)
+    fx, fy, cx, cy, width, height = torch.cat([column.reshape(1).double() for column in columns]).tolist()
+    return Camera(cam_from_world_of(pose), fx, fy, cx, cy, int(width), int(height))
 
 
 def cameras_of(cameras: Sequence[Camera]) -> Cameras:

@@ -35,15 +35,15 @@ class ProgressWriter(writer.LocalWriter):
         self._metrics: dict[str, Any] = {}
 
     def write_stats_log(self, step: int) -> None:
-        """Look at what the trainer reported for ``step``, and write a line if it is time."""
+        """Look at what the trainer reported, and write a line if it is time. ``step`` is only the first report's."""
         reported = {event["name"]: event["event"] for event in writer.EVENT_STORAGE}
         self._metrics = reported.get("Train Metrics Dict", self._metrics)
-        now = time.monotonic()
-        self._first = self._first or (step, now)  # the first iteration is slower than the others, and not timed
+        latest, now = writer.GLOBAL_BUFFER["step"], time.monotonic()
+        self._first = self._first or (latest, now)  # the first iteration is slower than the others, and not timed
         finished = writer.EventName.TOTAL_TRAIN_TIME.value in reported
         if finished or now - self._written >= (0.2 if self._live else 10.0):
             self._written = now
-            self._write(writer.GLOBAL_BUFFER["step"] + 1, now, finished)
+            self._write(latest + 1, now, finished)
 
     def _write(self, done: int, now: float, finished: bool) -> None:
         first, began = self._first or (0, now)

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -16,7 +15,7 @@ from nerfstudio_plugin.datamanager import QsplatDataManagerConfig
 from nerfstudio_plugin.dataparser import QsplatDataParserConfig
 from nerfstudio_plugin.model_config import SplatModelConfig
 from nerfstudio_plugin.progress import ProgressWriterConfig
-from nerfstudio_plugin.trainer_config import QsplatTrainerConfig
+from nerfstudio_plugin.trainer_config import QsplatTrainerConfig, RunLengthDecayConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.optimizers import EPSILON, RATES
 
@@ -45,19 +44,15 @@ ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, steps_per_save=500)
 def _optimizers() -> dict[str, dict]:
     """Adam at the rates of ``qsplat.training``, which sets them at every step; the camera optimizer and the bilateral
     grid are nerfstudio's, with its rates."""
-    groups: dict[str, tuple[float, ExponentialDecaySchedulerConfig | None]] = {
+    groups: dict[str, tuple[float, RunLengthDecayConfig | None]] = {
         **{name: (rate.initial, None) for name, rate in RATES.items()},
-        "camera_opt": (1e-4, _warm_decay(5e-7)),
-        "bilateral_grid": (5e-3, _warm_decay(1e-4)),
+        "camera_opt": (1e-4, RunLengthDecayConfig(lr_final=5e-7)),
+        "bilateral_grid": (5e-3, RunLengthDecayConfig(lr_final=1e-4)),
     }
     return {
         name: {"optimizer": FusedAdamConfig(lr=rate, eps=EPSILON), "scheduler": scheduler}
         for name, (rate, scheduler) in groups.items()
     }
-
-
-def _warm_decay(final: float) -> ExponentialDecaySchedulerConfig:
-    return ExponentialDecaySchedulerConfig(lr_final=final, max_steps=30_000, warmup_steps=1000, lr_pre_warmup=0)
 
 
 def _specification(

@@ -101,10 +101,16 @@ class QsplatModel(SplatfactoModel):
         self.schedule = self.config.schedule(continued or iterations)
         self._densifier = Densifier(self.config.densification, self.schedule, num_views=self.num_train_data)
         if continued:
-            self._densifier.state = self._restored["densifier"]
+            self._densifier.state = {
+                name: value.to(self.device) if isinstance(value, Tensor) else value
+                for name, value in self._restored["densifier"].items()
+            }
+            left = continued - self.step - 1
+            remedy = (
+                f": --max-num-iterations {left} ends where that would have" if left > 0 else ", which is at its end"
+            )
             CONSOLE.print(
-                f"Going on after step {self.step + 1} of {continued}, by the schedule of the first run: "
-                f"--max-num-iterations {max(1, continued - self.step - 1)} ends where that would have"
+                f"Going on after {self.step + 1} iterations, by the schedule of the run that made them{remedy}"
             )
 
     def step_cb(self, optimizers: Optimizers, step: int) -> None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
-from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
+from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint, step_of
+
+
+@dataclass
+class RunLengthDecayConfig(ExponentialDecaySchedulerConfig):
+    """nerfstudio's exponential decay over the length of the run, after a warm-up of a thirtieth of it.
+
+    Both are so where they are 0; at 30000 iterations they are splatfacto's.
+    """
+
+    max_steps: int = 0
+    warmup_steps: int = 0
+    lr_pre_warmup: float = 0.0
 
 
 @dataclass
@@ -17,14 +30,22 @@ class QsplatTrainerConfig(TrainerConfig):
     """Options of a run."""
 
     def setup(self, **arguments: Any) -> Any:
-        """The trainer. A checkpoint to resume from is checked first."""
-        if self.load_dir is not None:
-            step = self.load_step
-            found = newest_checkpoint(self.load_dir) if step is None else self.load_dir / f"step-{step:09d}.ckpt"
-            check_checkpoint(found or self.load_dir / "step-*.ckpt")
-        elif self.load_checkpoint is not None:
-            check_checkpoint(self.load_checkpoint)
+        """The trainer. A checkpoint to resume from is checked, and the schedulers of ``RunLengthDecayConfig`` get the
+        run's length."""
+        resumed = self._checkpoint_to_resume()
+        last = self.max_num_iterations
+        if resumed is not None:
+            check_checkpoint(resumed)
+            last += step_of(resumed) + 1
+        self.optimizers = {name: _fitted_to_run(group, last) for name, group in self.optimizers.items()}
         return super().setup(**arguments)
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        if self.load_dir is None:
+            return self.load_checkpoint
+        if self.load_step is not None:
+            return self.load_dir / f"step-{self.load_step:09d}.ckpt"
+        return newest_checkpoint(self.load_dir) or self.load_dir / "step-000000000.ckpt"
 
     def get_checkpoint_dir(self) -> Path:
         """Where the checkpoints of this run are. The newest is checked, because ns-eval and the others load it next."""
@@ -40,3 +61,11 @@ class QsplatTrainerConfig(TrainerConfig):
         if name == "viewer" and "viewer" in self.__dict__ and value.websocket_host == ViewerConfig().websocket_host:
             value.websocket_host = self.viewer.websocket_host
         super().__setattr__(name, value)
+
+
+def _fitted_to_run(group: dict[str, Any], iterations: int) -> dict[str, Any]:
+    scheduler = group["scheduler"]
+    if not isinstance(scheduler, RunLengthDecayConfig):
+        return group
+    warmup = scheduler.warmup_steps or max(1, iterations // 30)
+    return {**group, "scheduler": replace(scheduler, max_steps=scheduler.max_steps or iterations, warmup_steps=warmup)}

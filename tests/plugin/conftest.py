@@ -21,7 +21,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """A configuration of a method for a capture, as ns-train would make it."""
     from nerfstudio.configs.method_configs import all_methods
 
-    def configure(data: Path, *, method: str = "qsplat", iterations: int = 40) -> Any:
+    def configure(data: Path, *, method: str = "qsplat", iterations: int = 300) -> Any:
         config = copy.deepcopy(all_methods[method])
         config.data = config.pipeline.datamanager.data = data
         config.output_dir = tmp_path_factory.mktemp("outputs")

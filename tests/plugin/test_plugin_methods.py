@@ -87,3 +87,15 @@ def test_numpy_scalars_in_checkpoints_can_be_loaded(tmp_path):
     assert methods.qsplat
     torch.save({"rate": np.float64(1.5), "other": np.float32(2)}, tmp_path / "state.ckpt")
     assert torch.load(tmp_path / "state.ckpt")["rate"] == 1.5
+
+
+def test_every_schedule_has_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch):
+    import copy
+
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    monkeypatch.setattr(TrainerConfig, "setup", lambda self: self)
+    config = copy.deepcopy(methods.qsplat.config)
+    config.max_num_iterations = 600
+    scheduler = config.setup().optimizers["camera_opt"]["scheduler"]
+    assert (scheduler.max_steps, scheduler.warmup_steps) == (600, 20)

@@ -48,3 +48,15 @@ def test_a_log_file_gets_a_line_every_ten_seconds_and_the_last_one(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1/1000", "3/1000"]
     assert "0:11 in all" in lines[1]
+
+
+def test_a_resumed_run_counts_from_where_it_went_on(
+    progress: ProgressWriter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    times = iter([100.0, 120.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    for step in (300, 500):
+        reported(step, psnr=10.0, gaussian_count=1, joint=0.0)
+        writer.EVENT_STORAGE.insert(0, {"name": "config", "event": {}, "step": 0})
+        progress.write_stats_log(0)
+    assert capsys.readouterr().out.splitlines()[1].startswith("501/1300  39 %  10.0 it/s  1:19 left")

@@ -35,7 +35,7 @@ def compile_kernels(name: str) -> None:
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return
     unfinished = target.with_suffix(".tmp")
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-s", "-fvisibility=default"]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-s", "-fvisibility=hidden"]
     command = [*compiler, *FLAGS, *TARGETS[name], "-o", str(unfinished), *map(str, sources), "-lm", "-lpthread"]
     print(" ".join(command), flush=True)
     subprocess.run(command, check=True)

@@ -4,8 +4,12 @@
 
 #include <stdint.h>
 
+#define API __attribute__((visibility("default")))
+#define RECORD 5 /* floats of a record before the channels: conic a, b, c, opacity, depth */
+
 /* One image. A record is (conic a, b, c, opacity, depth, channels...), row-major; radius 0 marks a culled splat.
- * The backward pass takes the images of the forward pass and the gradients of a loss with respect to them (NULL: zero). */
+ * The backward pass takes the images of the forward pass and the gradients of a loss with respect to them (NULL: zero).
+ */
 typedef struct {
     int64_t count;
     int32_t channels, x, y, width, height; /* the window, in pixels of the whole image */
@@ -19,8 +23,8 @@ typedef struct {
 } RasterImage;
 
 /* Splats seen by a camera: `pose` is cam_from_world (row-major 4x4), intrinsics and size those of the whole image.
- * `harmonics` is 0, 1, 4, 9 or 16; a width or number of 0 means that the array is not there. The backward pass reads the
- * records and radii of the forward pass; a gradient that is NULL is not wanted. */
+ * `harmonics` is 0, 1, 4, 9 or 16; a width or number of 0 means that the array is not there. The backward pass reads
+ * the records and radii of the forward pass; a gradient that is NULL is not wanted. */
 typedef struct {
     int64_t count;
     int32_t harmonics, features_width, width, height, antialiased, threads;
@@ -33,15 +37,15 @@ typedef struct {
 } Projection;
 
 /* 0, or 1 when memory ran out. */
-int qsplat_project_forward(const Projection *projection);
-int qsplat_project_backward(const Projection *projection);
+API int qsplat_project_forward(const Projection *projection);
+API int qsplat_project_backward(const Projection *projection);
 
 /* Memory of one image that lasts from its forward to its backward pass, reused by later images. NULL: out of memory. */
-void *qsplat_workspace_create(void);
-void qsplat_workspace_destroy(void *workspace);
+API void *qsplat_workspace_create(void);
+API void qsplat_workspace_destroy(void *workspace);
 
 /* 0, or 1 when memory ran out. */
-int qsplat_raster_forward(void *workspace, const RasterImage *image);
-int qsplat_raster_backward(void *workspace, const RasterImage *image);
+API int qsplat_raster_forward(void *workspace, const RasterImage *image);
+API int qsplat_raster_backward(void *workspace, const RasterImage *image);
 
 #endif

@@ -89,21 +89,79 @@ INLINE vfloat vexp2(vfloat q) {
     return (vfloat)((vuint)p + ((vuint)shifted << 23));
 }
 
+/* Rounds of a sum over lanes: neighbouring lanes, pairs of lanes and fours of lanes of two vectors are added, and the
+ * sums of both vectors interleaved. */
+INLINE vfloat join_pairs(vfloat a, vfloat b) {
+    return shuffle(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+           shuffle(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+}
+
+INLINE vfloat join_fours(vfloat a, vfloat b) {
+    return shuffle(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+           shuffle(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+}
+
+INLINE vfloat join_eights(vfloat a, vfloat b) {
+    return shuffle(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+           shuffle(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+}
+
 /* Lane i of the result is the sum of the lanes of v[i]. */
 INLINE vfloat sum_each(const vfloat v[16]) {
     vfloat a[8], b[4], c[2];
-    for (int i = 0; i < 8; i++)
-        a[i] = shuffle(v[2 * i], v[2 * i + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
-               shuffle(v[2 * i], v[2 * i + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-    for (int i = 0; i < 4; i++)
-        b[i] = shuffle(a[2 * i], a[2 * i + 1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
-               shuffle(a[2 * i], a[2 * i + 1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-    for (int i = 0; i < 2; i++)
-        c[i] = shuffle(b[2 * i], b[2 * i + 1], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
-               shuffle(b[2 * i], b[2 * i + 1], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    for (int i = 0; i < 8; i++) a[i] = join_pairs(v[2 * i], v[2 * i + 1]);
+    for (int i = 0; i < 4; i++) b[i] = join_fours(a[2 * i], a[2 * i + 1]);
+    for (int i = 0; i < 2; i++) c[i] = join_eights(b[2 * i], b[2 * i + 1]);
     return shuffle(c[0], c[1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
            shuffle(c[0], c[1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
+
+/* A running sum over the lanes of many vectors. Half as wide as a vector where that one takes several registers, so
+ * that the sums of a splat stay in registers. */
+#ifdef __AVX512F__
+typedef vfloat vsum;
+
+INLINE vsum add(vsum sum, vfloat value) {
+    return sum + value;
+}
+
+INLINE vsum add_product(vsum sum, vfloat a, vfloat b) {
+    return sum + a * b;
+}
+
+INLINE vfloat total_each(const vsum sums[16]) {
+    return sum_each(sums);
+}
+#else
+typedef float vsum __attribute__((vector_size(32), may_alias));
+
+INLINE vsum half_of(vfloat value, int high) {
+    vsum half;
+    memcpy(&half, (const char *)&value + (high ? sizeof half : 0), sizeof half);
+    return half;
+}
+
+INLINE vsum add(vsum sum, vfloat value) {
+    return sum + half_of(value, 0) + half_of(value, 1);
+}
+
+INLINE vsum add_product(vsum sum, vfloat a, vfloat b) {
+    sum += half_of(a, 0) * half_of(b, 0);
+    return sum + half_of(a, 1) * half_of(b, 1);
+}
+
+/* Lane i of the result is the total of sums[i]: the first rounds of sum_each on pairs of sums that are 8 apart. */
+INLINE vfloat total_each(const vsum sums[16]) {
+    vfloat v[8], a[4], b[2];
+    for (int i = 0; i < 8; i++) {
+        memcpy(&v[i], &sums[i], sizeof sums[i]);
+        memcpy((char *)&v[i] + sizeof sums[i], &sums[i + 8], sizeof sums[i]);
+    }
+    for (int i = 0; i < 4; i++) a[i] = join_pairs(v[2 * i], v[2 * i + 1]);
+    for (int i = 0; i < 2; i++) b[i] = join_fours(a[2 * i], a[2 * i + 1]);
+    return join_eights(b[0], b[1]);
+}
+#endif
 
 /* Turn a matrix of 16 rows into its transpose: four times, interleave the upper half of the rows with the lower. */
 INLINE void transpose(vfloat v[16]) {

@@ -11,6 +11,7 @@ replaced.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -111,6 +112,8 @@ def train(command: Sequence[str], log: Path) -> None:
         process = subprocess.Popen(
             [str(program), *command[1:]],
             cwd=ROOT,
+            # threads that wait without spinning: on a busy machine the others run several times faster
+            env={"OMP_WAIT_POLICY": "passive", **os.environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -186,6 +189,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ndemo: stopped", file=sys.stderr)
+        return 130
     minutes, seconds = divmod(int(time.monotonic() - began), 60)
     print(f"Done in {minutes}:{seconds:02d}. Open {path}")
     return 0

@@ -38,7 +38,7 @@ class Options:
     views: int = 60
     width: int = 320
     height: int = 240
-    samples: Annotated[int, tyro.conf.arg(help="light paths per pixel")] = 64
+    samples: Annotated[int, tyro.conf.arg(help="light paths per pixel")] = 36
     points: Annotated[int, tyro.conf.arg(help="most sparse points to keep")] = 8000
     threads: int = 1
     seed: int = 0
@@ -69,9 +69,8 @@ def make(options: Options) -> None:
         folder.rename(options.output)
     seconds = time.monotonic() - start
     size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
-    print(
-        f"{options.output}: {len(photos)} views, {len(points.positions)} points, {size / 1e6:.1f} MB, {seconds:.0f} s"
-    )
+    counts = f"{options.views} views, {len(points.positions)} points"
+    print(f"{options.output}: {counts}, {size / 1e6:.1f} MB, {seconds:.0f} s")
 
 
 def write(folder: Path, cameras: Orbit, photos: NDArray[np.uint8]) -> None:

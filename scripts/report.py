@@ -66,7 +66,7 @@ def page(report: Report) -> str:
         metrics=_metrics_table(report.metrics),
         per_image=_per_image_table(report.metrics),
         notes="\n".join(f"<li>{escape(str(note))}</li>" for note in report.metrics.get("notes", ())),
-        commands=escape("\n".join(report.commands)),
+        commands=escape("\n\n".join(report.commands)),
         gain=f"{RESIDUAL_GAIN:g}",
         range=f"{ERROR_RANGE:g}",
     )

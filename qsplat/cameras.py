@@ -30,7 +30,7 @@ class Camera:
     rendering of a window equals the window of the rendering.
 
     Raises:
-        ValueError: a size, focal length or window that no image can have.
+        ValueError: a pose, size, focal length or window that no camera can have.
     """
 
     cam_from_world: Float[Tensor, "4 4"]
@@ -43,6 +43,8 @@ class Camera:
     window: Window | None = None
 
     def __post_init__(self) -> None:
+        if self.cam_from_world.shape != (4, 4):
+            raise ValueError(f"cam_from_world has shape {tuple(self.cam_from_world.shape)}: a pose is a 4x4 matrix")
         if self.width < 1 or self.height < 1:
             raise ValueError(f"image size {self.width}x{self.height}: both sides must be at least 1 pixel")
         if not all(math.isfinite(value) for value in (self.fx, self.fy, self.cx, self.cy)):

@@ -19,12 +19,13 @@ def image_residual(
 ) -> Float[Tensor, "h w c"]:
     """The residual of ``head`` for the ``image`` that ``camera`` rendered.
 
-    In training the image is one piece. Without gradients an image larger than ``tile`` pixels a side is cut into tiles
-    that overlap by the head's halo, which gives the same values in bounded memory.
+    Where a gradient is needed, the image is one piece. Elsewhere an image larger than ``tile`` pixels a side is cut
+    into tiles that overlap by the head's halo, which gives the same values in bounded memory.
     """
     queries = pixel_queries(camera).to(image)
     height, width, _ = image.shape
-    if torch.is_grad_enabled() or max(height, width) <= tile:
+    learning = image.requires_grad or any(parameter.requires_grad for parameter in head.parameters())
+    if (learning and torch.is_grad_enabled()) or max(height, width) <= tile:
         return _residual(head, image, queries)
     residual = torch.empty_like(image)
     for top in range(0, height, tile):

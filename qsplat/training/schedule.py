@@ -37,6 +37,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations={self.iterations}: a run has at least 1")
+        if not 0 <= self.sh_degree <= 3:
+            raise ValueError(f"sh_degree={self.sh_degree}: spherical harmonics have degree 0 to 3 here")
         if not 0 <= self.head_share <= 1:
             raise ValueError(f"head_share={self.head_share}: the switch-on is a share of the run between 0 and 1")
         if min(self.sh_share, self.downscale_share) <= 0 or self.downscales < 0:

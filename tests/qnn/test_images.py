@@ -47,6 +47,25 @@ def test_tiled_inference_equals_the_whole_image(precision, tolerance, tile):
     torch.testing.assert_close(tiled, whole, rtol=tolerance, atol=tolerance)
 
 
+def pieces_read(head: QNN, image: torch.Tensor) -> int:
+    """How often the head is asked for the residual of a 20x30 image in tiles of 8."""
+    calls = []
+    handle = head.register_forward_hook(lambda *_: calls.append(1))
+    image_residual(head, image, camera(30, 20), tile=8)
+    handle.remove()
+    return len(calls)
+
+
+def test_what_needs_no_gradient_is_tiled_and_what_does_is_not():
+    head, image = QNN(QnnConfig(channels=8, precision="fp32")), torch.rand(20, 30, 3)
+    assert pieces_read(head, image) == 1
+    with torch.no_grad():
+        assert pieces_read(head, image) == 12
+    head.requires_grad_(False)
+    assert pieces_read(head, image) == 12, "a finished head on a plain image needs no gradient"
+    assert pieces_read(head, image.requires_grad_()) == 1
+
+
 def test_training_sees_the_image_in_one_piece():
     torch.manual_seed(0)
     head = QNN(QnnConfig(channels=8, precision="fp32"))

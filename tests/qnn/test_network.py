@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qsplat.qnn import QNN, QnnConfig
+from qsplat.qnn.network import _processor_has_bfloat16
 
 FP32 = QnnConfig(precision="fp32")
 
@@ -68,6 +69,20 @@ def test_bfloat16_stays_close_to_float32():
     expected, found = exact(signal, queries), rounded(signal, queries)
     error = (expected - found).norm() / expected.norm()
     assert 0 < error < 0.02, "bfloat16 must be in use and harmless"
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
+def test_automatic_precision_follows_the_processor(monkeypatch, avx512, amx):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    _processor_has_bfloat16.cache_clear()
+    torch.manual_seed(0)
+    automatic, exact = awake(QNN()), QNN(FP32)
+    exact.load_state_dict(automatic.state_dict())
+    signal, queries = torch.rand(1, 3, 16, 16), torch.rand(1, 2, 16, 16)
+    assert torch.equal(automatic(signal, queries), exact(signal, queries)) != (avx512 or amx)
+    _processor_has_bfloat16.cache_clear()
 
 
 def test_network_learns_a_detail_that_the_signal_lost():

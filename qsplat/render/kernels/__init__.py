@@ -13,8 +13,8 @@ from torch import Tensor
 from qsplat.render.contract import BackendUnavailable
 
 FOLDER = Path(__file__).parent
-IDLE_WORKSPACES = 4
-"""Workspaces kept for later images: enough for a training step of a few crops and a viewer."""
+IDLE_WORKSPACES = 2
+"""Workspaces kept for later images: one for training and one for a viewer in another thread."""
 
 X86_FEATURES = {
     "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},

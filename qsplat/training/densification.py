@@ -160,14 +160,15 @@ def _strategy(config: Densification, schedule: Schedule, num_views: int) -> Any:
 
 def _info(trace: Trace, camera: Camera, *, absolute: bool) -> dict[str, Any]:
     """What gsplat's rasterization would report to its strategies, for one camera."""
-    gradient = {"absgrad": trace.absolute_gradient()[None]} if absolute else {"grad": trace.gradient()[None]}
+    gradient = trace.absolute_gradient() if absolute else trace.gradient()
+    name = "absgrad" if absolute else "grad"
     return {
         "width": camera.width,
         "height": camera.height,
         "n_cameras": 1,
         "radii": trace.radii[None],
         "gaussian_ids": None,
-        "means2d": SimpleNamespace(**gradient),
+        "means2d": SimpleNamespace(**{name: gradient[None].float()}),
     }
 
 

@@ -117,13 +117,17 @@ def fit(
     devices = [torch.device(config.device)] if config.device != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        return _Run(scene, config).finish(on_step)
+        run = _Run(scene, config)
+        # Once more, so that the steps before the head's switch-on are the same with a head as without.
+        torch.manual_seed(config.seed)
+        return run.finish(on_step)
 
 
 class _Run:
     """The moving parts of one training."""
 
     def __init__(self, scene: TrainingScene, config: FitConfig) -> None:
+        self.began = time.perf_counter()
         self.scene, self.config = scene, config
         self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
         self.parameters = parameters_of(initial_gaussians(scene, config).to(config.device))
@@ -139,7 +143,6 @@ class _Run:
         self.background = torch.tensor(color, device=config.device)
 
     def finish(self, on_step: Callable[[StepRecord], None] | None) -> Fitted:
-        began = time.perf_counter()
         history: list[StepRecord] = []
         order = _shuffled_epochs(len(self.scene.train))
         targets: dict[tuple[int, int], Target] = {}
@@ -157,12 +160,12 @@ class _Run:
                     psnr=float(_psnr(image, photo, targets[key].mask)),
                     num_gaussians=len(self.parameters["means"]),
                     phase=self.schedule.phase_at(step),
-                    seconds=time.perf_counter() - began,
+                    seconds=time.perf_counter() - self.began,
                 )
                 history += [record] if kept else []
                 if on_step is not None:
                     on_step(record)
-        return Fitted(model=self.model(), history=tuple(history), seconds=time.perf_counter() - began)
+        return Fitted(model=self.model(), history=tuple(history), seconds=time.perf_counter() - self.began)
 
     def step(self, step: int, target: Target) -> tuple[Tensor, Tensor, Tensor]:
         """Move every parameter once; the loss before that, the image and the photo."""

@@ -25,7 +25,7 @@ import torch
 from qsplat.cameras import Camera
 from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.io.transforms import load_scene
-from qsplat.qnn import QNN, QnnConfig
+from qsplat.qnn import QNN, QnnConfig, image_residual
 from qsplat.render import RasterConfig
 from qsplat.training.densification import DefaultDensification
 from qsplat.training.fit import FitConfig, StepRecord, fit, initial_gaussians
@@ -114,8 +114,6 @@ def breakdown(scene: Scene, config: FitConfig, *, head: bool, repetitions: int =
     parts["render backward"] = _milliseconds(lambda: image.backward(gradient, retain_graph=True), repetitions)
     optimizers = gaussian_optimizers(parameters)
     if model.head is not None:
-        from qsplat.qnn import image_residual
-
         network = model.head
         parts["head"] = _milliseconds(lambda: image_residual(network, base, view.camera), repetitions)
         residual = image_residual(network, base, view.camera)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qsplat.gaussians import Gaussians
-from qsplat.io.scene import Scene
+from qsplat.io.scene import PointCloud, Scene
 from qsplat.qnn import QnnConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.fit import FitConfig, Fitted, fit
@@ -53,6 +53,19 @@ def test_densification_adds_gaussians_up_to_the_cap(capture, densification):
     assert counts[0] == 31
     assert max(counts) > 31
     assert max(counts) <= 62
+
+
+def test_nothing_depends_on_the_head_before_its_switch_on(capture):
+    config = replace(SHORT, densification=DefaultDensification(max_gaussians=100))
+    without, with_head = fit(capture, config), fit(capture, replace(config, head=QnnConfig()))
+    assert [record.loss for record in without.history[:30]] == [record.loss for record in with_head.history[:30]]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_gaussians_that_no_camera_sees_do_no_harm(capture, backend):
+    away = PointCloud(capture.points.positions + torch.tensor([0.0, 0.0, 50.0]), capture.points.colors)
+    config = FitConfig(schedule=Schedule(4), backend=backend)
+    assert len(fit(replace(capture, points=away), config).model.gaussians) == len(away.positions)
 
 
 def test_the_head_learns_only_after_its_switch_on(capture):

@@ -22,14 +22,13 @@ FORMAT = "qsplat-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: Gaussians (None in a file of a head alone), the head if there is one, what the image is
-    composited over and rasterized with, and any further settings or results that JSON can express."""
+    """What a file holds: Gaussians (None in a file of a head alone), the head if there is one, and what
+    the image is composited over and rasterized with."""
 
     gaussians: Gaussians | None
     head: QNN | None = None
     background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
     raster: RasterConfig = field(default_factory=RasterConfig)
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
@@ -45,7 +44,6 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     header = {
         "head": None if head is None else {"config": asdict(head.config), "signal_channels": head.signal_channels},
         "raster": asdict(checkpoint.raster),
-        "settings": dict(checkpoint.settings),
     }
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with written_whole(path) as temporary:
@@ -79,7 +77,6 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             head=_head(header["head"], _named("head.", tensors)) if header["head"] else None,
             background=tensors["background"],
             raster=RasterConfig(**header["raster"]),
-            settings=header["settings"],
         )
     except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is a damaged checkpoint ({error}): train or copy it again") from None

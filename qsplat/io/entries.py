@@ -14,6 +14,7 @@ from jaxtyping import Float
 from qsplat.io.images import image_size
 from qsplat.io.lens import Intrinsics, Lens
 from qsplat.io.poses import world_from_camera
+from qsplat.io.values import items, number, text, view_angle
 
 PERSPECTIVE_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
@@ -54,8 +55,8 @@ def read_entries(source: Path, description: dict[str, Any]) -> list[Entry]:
     Values of a frame go before those of the whole file. Image headers are read, pixels are not.
 
     Raises:
-        ValueError: an image is missing or of another size than described, a pose is no pose, a value is missing or no
-            number, or the camera model is not known.
+        ValueError: an image is missing or of another size than described, a pose is no pose, a value is missing or of
+            another kind, or the camera model is not known.
     """
     entries = [_entry(source, description, frame) for frame in description["frames"]]
     return sorted(entries, key=lambda entry: entry.name)
@@ -67,14 +68,15 @@ def image_name(file_path: str) -> str:
 
 
 def _entry(source: Path, description: dict[str, Any], frame: dict[str, Any]) -> Entry:
-    missing = [key for key in ("file_path", "transform_matrix") if not isinstance(frame, dict) or key not in frame]
-    if missing:
-        raise ValueError(f"{source}: a frame has no {missing[0]}: add it or export the capture again")
+    file_path = text(source, frame, "file_path") if isinstance(frame, dict) else None
+    if file_path is None or "transform_matrix" not in frame:
+        missing = "file_path" if file_path is None else "transform_matrix"
+        raise ValueError(f"{source}: a frame has no {missing}: add it or export the capture again")
     values = {**{key: value for key, value in description.items() if key != "frames"}, **frame}
-    name = image_name(frame["file_path"])
+    name = image_name(file_path)
     suffix = next((end for end in SUFFIXES if (source.parent / (name + end)).is_file()), "")
     path = source.parent / (name + suffix)
-    mask = values.get("mask_path")
+    mask = text(source, values, "mask_path")
     return Entry(
         name=name + suffix,
         path=path,
@@ -92,10 +94,9 @@ def _lens(source: Path, path: Path, values: dict[str, Any]) -> Lens:
             f"{source}: camera_model {model!r} is not supported: use one of {known}, or undistort the photos"
         )
     intrinsics = _intrinsics(source, path, values)
-    if "distortion_params" in values:
-        names = ("k1", "k2", "k3", "k4", "p1", "p2")
-        values = {**values, **dict(zip(names, values["distortion_params"], strict=False))}
-    k1, k2, k3, k4, p1, p2 = (_number(source, values, key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    names = ("k1", "k2", "k3", "k4", "p1", "p2")
+    values = {**values, **dict(zip(names, items(source, values, "distortion_params") or [], strict=False))}
+    k1, k2, k3, k4, p1, p2 = (number(source, values, name, 0.0) for name in names)
     if model == "OPENCV_FISHEYE":
         return Lens("OPENCV_FISHEYE", (k1, k2, k3, k4), intrinsics)
     if k4:
@@ -105,7 +106,7 @@ def _lens(source: Path, path: Path, values: dict[str, Any]) -> Lens:
 
 def _intrinsics(source: Path, path: Path, values: dict[str, Any]) -> Intrinsics:
     width, height = image_size(path)
-    described = tuple(round(_number(source, values, key, side)) for key, side in (("w", width), ("h", height)))
+    described = tuple(round(number(source, values, key, side)) for key, side in (("w", width), ("h", height)))
     if described != (width, height):
         raise ValueError(
             f"{path} has {width}x{height} pixels, but {source} says {described[0]}x{described[1]}: "
@@ -114,8 +115,9 @@ def _intrinsics(source: Path, path: Path, values: dict[str, Any]) -> Intrinsics:
     fx = _focal(source, values, "x", width)
     if fx is None:
         raise ValueError(f"{source} has neither fl_x nor camera_angle_x: add the focal length in pixels")
-    fy = _focal(source, values, "y", height) or fx
-    cx, cy = (_number(source, values, key, side / 2) for key, side in (("cx", width), ("cy", height)))
+    fy = _focal(source, values, "y", height)
+    fy = fx if fy is None else fy
+    cx, cy = (number(source, values, key, side / 2) for key, side in (("cx", width), ("cy", height)))
     if not ({"w", "h"} & values.keys() or (0 < cx < width and 0 < cy < height)):
         raise ValueError(
             f"{path} has {width}x{height} pixels, and the principal point cx={cx} cy={cy} of {source} lies outside: "
@@ -129,14 +131,7 @@ def _intrinsics(source: Path, path: Path, values: dict[str, Any]) -> Intrinsics:
 def _focal(source: Path, values: dict[str, Any], axis: str, side: int) -> float | None:
     """Focal length in pixels, from fl_x or camera_angle_x (radians); None where there is neither."""
     if f"fl_{axis}" in values:
-        return _number(source, values, f"fl_{axis}", 0.0)
+        return number(source, values, f"fl_{axis}", 0.0)
     if f"camera_angle_{axis}" in values:
-        return side / 2 / math.tan(_number(source, values, f"camera_angle_{axis}", 0.0) / 2 or math.inf)
+        return side / 2 / math.tan(view_angle(source, values, f"camera_angle_{axis}") / 2)
     return None
-
-
-def _number(source: Path, values: dict[str, Any], key: str, default: float | int) -> float:
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{source}: {key} is {value!r} instead of a finite number: correct it")
-    return float(value)

@@ -1,10 +1,9 @@
-"""A capture before its pixels are read: where each photo lies, what took it, and which split it belongs to."""
+"""A capture before its pixels are read: where each photo lies, what took it, and how it is split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +23,6 @@ class Frame:
     mask_path: Path | None
     camera: Camera
     lens: Lens | None
-    split: Literal["train", "test"]
 
     def camera_at(self, *, downscale: float | int = 1.0, max_side: int | None = None) -> Camera:
         """The camera of the photo shrunk by ``downscale``, or so that no side is longer than ``max_side``.

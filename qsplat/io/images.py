@@ -51,12 +51,14 @@ def read_photo(path: Path) -> Photo:
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
-    """Read a mask: True where the image is brighter than half.
+    """Read a mask: True where the image is brighter than half of its brightest pixel (255, or 1, or whatever the
+    program that wrote it calls true).
 
     Raises:
         ValueError: the file is missing, unreadable or truncated.
     """
-    return read_photo(path).image.mean(axis=-1) > 0.5
+    grey = read_photo(path).image.mean(axis=-1)
+    return grey > grey.max() / 2
 
 
 def shrink(image: Float[np.ndarray, "h w *c"], width: int, height: int) -> Float[np.ndarray, "h2 w2 *c"]:

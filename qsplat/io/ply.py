@@ -59,6 +59,8 @@ def read_gaussians(path: Path | str) -> Gaussians:
         vertices = PlyData.read(str(path))["vertex"]
     except (PlyHeaderParseError, PlyElementParseError, KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path} is not a readable .ply file ({error}): export it again") from None
+    if vertices.count == 0:
+        raise ValueError(f"{path} holds 0 Gaussians: export a trained scene")
     present = {entry.name for entry in vertices.properties}
     needed = ("x", "y", "z", *_numbered("f_dc", 3), "opacity", *_numbered("scale", 3), *_numbered("rot", 4))
     missing = [name for name in needed if name not in present]

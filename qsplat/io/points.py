@@ -30,12 +30,12 @@ def read_points(path: Path, world_from_original: Float[np.ndarray, "4 4"]) -> Po
         raise ValueError(f"{path} is not a readable .ply of points ({error}): replace it") from None
     if len(positions) == 0:
         raise ValueError(f"{path} holds no points: remove ply_file_path to start without it")
-    if not np.isfinite(positions).all():
-        raise ValueError(f"{path} holds points that are NaN or infinite: remove them")
     names = {entry.name for entry in vertices.properties}
     colors = np.full_like(positions, 0.5)
     if {"red", "green", "blue"} <= names:
         colors = np.stack([_unit(np.asarray(vertices[name])) for name in ("red", "green", "blue")], axis=-1)
+    if not (np.isfinite(positions).all() and np.isfinite(colors).all()):
+        raise ValueError(f"{path} holds points that are NaN or infinite: remove them")
     moved = positions @ world_from_original[:3, :3].T + world_from_original[:3, 3]
     return PointCloud(torch.from_numpy(moved).float(), torch.from_numpy(colors).float())
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from qsplat.io.lens import pinhole_intrinsics, undistort
 from qsplat.io.points import read_points
 from qsplat.io.poses import camera_from_world, normalising_similarity
 from qsplat.io.scene import Scene, View
+from qsplat.io.values import items, text
 
 
 def read_frames(folder: Path | str, *, holdout_every: int = 8) -> Frames:
@@ -52,12 +53,15 @@ def read_frames(folder: Path | str, *, holdout_every: int = 8) -> Frames:
         raise ValueError(f"{folder} {state}: give the folder of a capture in nerfstudio's or blender's format")
     if not train:
         raise ValueError(f"{source}: no training views, {len(test)} held out: hold out fewer")
+    common = sorted({entry.name for entry in train} & {entry.name for entry in test})
+    if common:
+        raise ValueError(f"{source}: {common[0]} is listed both for training and as held out: take it off one list")
     world_from_original = normalising_similarity([entry.pose for entry in (*train, *test)])
-    points = description.get("ply_file_path")
+    points = text(source, description, "ply_file_path")
     return Frames(
         name=folder.resolve().name,
-        train=tuple(_frame(entry, "train", world_from_original) for entry in train),
-        test=tuple(_frame(entry, "test", world_from_original) for entry in test),
+        train=tuple(_frame(entry, world_from_original) for entry in train),
+        test=tuple(_frame(entry, world_from_original) for entry in test),
         points=read_points(folder / points, world_from_original) if points else None,
         world_from_original=torch.from_numpy(world_from_original),
     )
@@ -105,12 +109,19 @@ def _split(
     source: Path, description: dict[str, Any], entries: Sequence[Entry], holdout_every: int
 ) -> tuple[list[Entry], list[Entry]]:
     """Training and held-out entries: as the file lists them, or with every ``holdout_every``-th held out."""
-    keys = [key for key in ("train_filenames", "test_filenames", "val_filenames") if key in description]
-    listed = {key: {image_name(name) for name in description[key]} for key in keys}
-    for key, names in listed.items():
+    listed: dict[str, set[str]] = {}
+    for key in ("train_filenames", "test_filenames", "val_filenames"):
+        given = items(source, description, key)
+        if given is None:
+            continue
+        for name in given:
+            if not isinstance(name, str):
+                raise ValueError(f"{source}: {key} holds {name!r} instead of a file name: correct the list")
+        names = {image_name(name) for name in given}
         unknown = sorted(names - {entry.name for entry in entries})
         if unknown:
             raise ValueError(f"{source}: {key} lists {unknown[0]}, which is not among the frames: correct the list")
+        listed[key] = names
     if listed:
         validation = listed.get("val_filenames", set())
         test = listed.get("test_filenames", validation)
@@ -131,7 +142,7 @@ def _blender_splits(folder: Path, holdout_every: int) -> tuple[list[Entry], list
     return _split(source, {}, entries, holdout_every)
 
 
-def _frame(entry: Entry, split: Literal["train", "test"], world_from_original: Float[np.ndarray, "4 4"]) -> Frame:
+def _frame(entry: Entry, world_from_original: Float[np.ndarray, "4 4"]) -> Frame:
     distorted = any(entry.lens.coefficients) or entry.lens.model == "OPENCV_FISHEYE"
     pinhole = pinhole_intrinsics(entry.lens) if distorted else entry.lens.intrinsics
     camera = Camera(
@@ -143,7 +154,7 @@ def _frame(entry: Entry, split: Literal["train", "test"], world_from_original: F
         width=pinhole.width,
         height=pinhole.height,
     )
-    return Frame(entry.name, entry.path, entry.mask_path, camera, entry.lens if distorted else None, split)
+    return Frame(entry.name, entry.path, entry.mask_path, camera, entry.lens if distorted else None)
 
 
 def _load_mask(frame: Frame, path: Path, camera: Camera) -> Bool[torch.Tensor, "h w"]:

@@ -114,6 +114,62 @@ def test_a_split_that_lists_an_unknown_frame_is_refused(capture):
     refuses(capture, "test_filenames lists images/999.png", "correct the list")
 
 
+@pytest.mark.parametrize("held_out", ["test_filenames", "val_filenames"])
+def test_a_view_to_train_on_that_is_also_held_out_is_refused(capture, held_out):
+    names = [frame["file_path"] for frame in capture.frames]
+    capture.description |= {"train_filenames": names[:9], held_out: ["images/009.png", "./images/005.png"]}
+    refuses(capture, "images/005.png is listed both for training and as held out", "take it off one list")
+
+
+def test_blender_splits_that_share_a_view_are_refused(capture):
+    capture.write("transforms_train.json")
+    capture.write("transforms_test.json")
+    with pytest.raises(ValueError, match=r"images/000\.png is listed both"):
+        read_frames(capture.folder)
+
+
+@pytest.mark.parametrize("key", ["file_path", "mask_path"])
+def test_a_path_of_a_frame_that_is_no_text_is_refused(capture, key):
+    capture.frames[1][key] = 5
+    refuses(capture, f"transforms.json: {key} is 5 instead of a text")
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_a_frame_without_a_path_is_refused(capture, path):
+    capture.frames[1]["file_path"] = path
+    refuses(capture, "a frame has no file_path")
+
+
+def test_a_point_file_that_is_no_text_is_refused(capture):
+    capture.description["ply_file_path"] = 7
+    refuses(capture, "ply_file_path is 7 instead of a text")
+
+
+@pytest.mark.parametrize("key", ["distortion_params", "train_filenames", "test_filenames", "val_filenames"])
+@pytest.mark.parametrize("value", [3, "images/001.png", {"a": 1}])
+def test_a_list_that_is_none_is_refused(capture, key, value):
+    capture.description[key] = value
+    refuses(capture, f"{key} is {value!r} instead of a list")
+
+
+def test_a_split_that_lists_no_names_is_refused(capture):
+    capture.description["test_filenames"] = ["images/001.png", 5]
+    refuses(capture, "test_filenames holds 5 instead of a file name")
+
+
+@pytest.mark.parametrize("value", [0, -0.5, 4.0])
+def test_an_angle_that_no_lens_has_is_refused(capture, value):
+    del capture.description["fl_x"], capture.description["fl_y"]
+    capture.description["camera_angle_x"] = value
+    refuses(capture, f"camera_angle_x is {float(value)} instead of an angle between 0 and pi")
+
+
+@pytest.mark.parametrize("key", ["fl_x", "fl_y"])
+def test_a_focal_length_of_zero_is_refused(capture, key):
+    capture.description[key] = 0
+    refuses(capture, f"{key}=0.0", "must be positive")
+
+
 def test_an_unknown_camera_model_is_refused(capture):
     capture.description["camera_model"] = "EQUIRECTANGULAR"
     refuses(capture, "camera_model 'EQUIRECTANGULAR' is not supported", "OPENCV_FISHEYE")
@@ -124,7 +180,7 @@ def test_a_missing_focal_length_is_refused(capture):
     refuses(capture, "neither fl_x nor camera_angle_x")
 
 
-@pytest.mark.parametrize("value", [float("nan"), "wide", None])
+@pytest.mark.parametrize("value", [float("nan"), "wide", None, True, 10**400])
 def test_an_intrinsic_that_is_no_number_is_refused(capture, value):
     capture.description["fl_x"] = value
     refuses(capture, f"fl_x is {value!r} instead of a finite number")

@@ -42,6 +42,14 @@ def test_validation_views_are_held_out_when_there_are_no_test_views(capture):
     assert len(frames.train) == 8
 
 
+def test_null_lists_and_paths_are_absent(capture):
+    keys = ("train_filenames", "test_filenames", "val_filenames", "distortion_params", "ply_file_path", "mask_path")
+    capture.description |= dict.fromkeys(keys)
+    frames = read_frames(capture.write())
+    assert (len(frames.train), len(frames.test), frames.points) == (8, 2, None)
+    assert (frames.train[0].lens, frames.train[0].mask_path) == (None, None)
+
+
 def test_poses_are_centred_upright_and_of_unit_extent(capture):
     tilt = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     tilt *= np.sign(np.linalg.det(tilt))
@@ -124,6 +132,25 @@ def test_a_mask_counts_a_pixel_only_when_all_of_it_counts(capture):
     assert not view.mask[0, 0]
     assert view.mask.sum() == 8 * 12 - 1
     assert load_view(frames.train[1]).mask is None
+
+
+@pytest.mark.parametrize("true", [1, 255])
+def test_masks_may_call_true_1_or_255(capture, true):
+    mask = np.zeros((16, 24), dtype=np.uint8)
+    mask[:, 12:] = true
+    Image.fromarray(mask).save(capture.folder / "mask.png")
+    capture.frames[1]["mask_path"] = "mask.png"
+    read = load_view(read_frames(capture.write()).train[0]).mask
+    assert read is not None
+    assert torch.equal(read, torch.from_numpy(mask > 0))
+
+
+def test_an_all_black_mask_counts_nothing(capture):
+    Image.new("L", (24, 16), 0).save(capture.folder / "mask.png")
+    capture.frames[1]["mask_path"] = "mask.png"
+    read = load_view(read_frames(capture.write()).train[0]).mask
+    assert read is not None
+    assert not read.any()
 
 
 def test_alpha_premultiplies_colours(capture):

@@ -74,6 +74,14 @@ def test_a_plain_point_cloud_is_refused(tmp_path):
         read_gaussians(tmp_path / "c.ply")
 
 
+def test_a_file_of_zero_gaussians_is_refused(tmp_path):
+    write_gaussians(tmp_path / "e.ply", some_gaussians())
+    vertices = PlyData.read(str(tmp_path / "e.ply"))["vertex"].data[:0]
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(tmp_path / "e.ply"))
+    with pytest.raises(ValueError, match=r"e\.ply holds 0 Gaussians"):
+        read_gaussians(tmp_path / "e.ply")
+
+
 def test_an_empty_scene_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="0 Gaussians to write"):
         write_gaussians(tmp_path / "d.ply", some_gaussians(count=0))

@@ -14,7 +14,7 @@ from torch import Tensor
 from qsplat.cameras import Camera
 from qsplat.metrics.bands import Band, band_errors
 from qsplat.metrics.edges import psnr_edge
-from qsplat.metrics.lpips import Lpips, LpipsNet, LpipsUnavailable
+from qsplat.metrics.lpips import SMALLEST, Lpips, LpipsNet, LpipsUnavailable
 from qsplat.metrics.psnr import psnr
 from qsplat.metrics.ssim import ssim
 
@@ -126,7 +126,8 @@ def evaluate(
         on_view: is given the scores of each view, the photo as it was measured, and the rendering.
 
     Raises:
-        ValueError: there are no views, or a rendering holds NaN or infinity.
+        ValueError: there are no views, a rendering holds NaN or infinity, or a view cannot be measured (its mask leaves
+            no pixel, or it is smaller than the window of SSIM).
     """
     if not views:
         raise ValueError("there are 0 held-out views to evaluate: hold some out (every 8th by default)")
@@ -143,7 +144,10 @@ def evaluate(
         if not (bool(torch.isfinite(output.rgb).all()) and bool(torch.isfinite(output.rgb_base).all())):
             raise ValueError(f"the rendering of {view.name} holds NaN or infinity: the training has diverged")
         target, mask = photo.to(output.rgb.device), None if view.mask is None else view.mask.to(output.rgb.device)
-        both = [_scores(image, target, mask, ready) for image in (output.rgb, output.rgb_base)]
+        try:
+            both = [_scores(image, target, mask, ready) for image in (output.rgb, output.rgb_base)]
+        except ValueError as error:
+            raise ValueError(f"{view.name}: {error}") from None
         per_image.append(ImageScores(view.name, both[0], both[1], seconds))
         if on_view is not None:
             on_view(per_image[-1], photo, output)
@@ -152,6 +156,9 @@ def evaluate(
     without_edges = [image.name for image in per_image if image.scores.psnr_edge is None]
     if without_edges:
         notes.append(f"psnr_edge: no edges in {', '.join(without_edges)}, left out of its mean")
+    too_small = [image.name for image in per_image if (image.scores.lpips, image.scores.lpips_alex) == (None, None)]
+    if ready and too_small:
+        notes.append(f"lpips: {', '.join(too_small)} under {SMALLEST} pixels a side, left out of its mean")
     return Report(
         facts=facts,
         mean=_mean([image.scores for image in per_image]),

@@ -9,7 +9,7 @@ import torch
 
 from qsplat.cameras import Camera
 from qsplat.metrics.edges import psnr_edge
-from qsplat.metrics.lpips import LpipsUnavailable
+from qsplat.metrics.lpips import Lpips, LpipsUnavailable
 from qsplat.metrics.psnr import psnr
 from qsplat.metrics.report import RunFacts, evaluate
 
@@ -102,6 +102,7 @@ def test_masked_pixels_do_not_change_a_report():
 
     spoilt = evaluate(spoil, views, FACTS)
     assert spoilt.mean.psnr == clean.mean.psnr
+    assert spoilt.mean.ssim == clean.mean.ssim
     assert spoilt.mean.psnr_edge == clean.mean.psnr_edge
     assert spoilt.mean.band_psnr == clean.mean.band_psnr
     assert any(note.startswith("masks:") for note in spoilt.notes)
@@ -113,6 +114,20 @@ def test_a_view_without_edges_is_left_out_of_the_edge_mean_and_named():
     report = evaluate(renderer([views[0], flat]), [views[0], flat], FACTS)
     assert report.mean.psnr_edge == report.per_image[0].scores.psnr_edge
     assert any("no edges in flat" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_views_too_small_for_lpips_are_named(net):
+    views = photos()
+    report = evaluate(renderer(views), views, FACTS, lpips={net: Lpips(net, torch.nn.Identity())})
+    assert (report.mean.lpips, report.mean.lpips_alex) == (None, None)
+    assert report.notes == ("lpips: view0, view1 under 64 pixels a side, left out of its mean",)
+
+
+def test_a_view_whose_mask_leaves_nothing_is_named():
+    views = photos(mask=torch.zeros(20, 24, dtype=torch.bool))
+    with pytest.raises(ValueError, match="view0: the mask leaves no pixel"):
+        evaluate(renderer(views), views, FACTS)
 
 
 def test_no_held_out_views_is_refused():

@@ -189,4 +189,6 @@ def _run(function: Any, arguments: ctypes.Structure, workspace: kernels.Workspac
     """Call a kernel, which returns 0 or 1 when memory ran out."""
     given = () if workspace is None else (workspace.handle,)
     if function(*given, ctypes.byref(arguments)):
-        raise MemoryError(f"no memory to rasterize {arguments.count} splats")
+        raise MemoryError(
+            f"no memory to rasterize {arguments.count} splats: use fewer, smaller ones, or a smaller image"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import subprocess
@@ -77,6 +78,24 @@ def test_binaries_follow_what_the_processor_can(monkeypatch, machine, flags, exp
 def test_other_systems_have_no_binary(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     assert kernels.runnable_binaries() == ()
+
+
+def test_a_workspace_that_could_not_be_had_is_not_handed_out_later():
+    class Library(ctypes.CDLL):
+        handles = iter([None, 7])
+        qsplat_workspace_destroy = staticmethod(lambda handle: None)
+
+        def __init__(self):
+            """Without a file."""
+
+        def qsplat_workspace_create(self):
+            return next(self.handles)
+
+    library = Library()
+    with pytest.raises(MemoryError, match="no memory for a rasterizer workspace"):
+        kernels.Workspace(library)
+    gc.collect()
+    assert kernels.Workspace(library).handle == 7
 
 
 def test_a_binary_is_loaded_once():

@@ -76,6 +76,8 @@ class Workspace:
             raise MemoryError("no memory for a rasterizer workspace")
 
     def __del__(self) -> None:
+        if not getattr(self, "handle", None):
+            return
         if len(self._idle) < IDLE_WORKSPACES:
             self._idle.append(self.handle)
         else:

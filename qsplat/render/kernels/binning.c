@@ -100,7 +100,7 @@ static void collect(Job *job, Team *team, int rank) {
         int64_t all = total(job->pairs, team->size);
         job->work->pairs = (uint32_t)all;
         if (all > INT32_MAX) job->work->failed = 1;
-        reserve(job->work, LISTS, (size_t)all * sizeof(uint32_t));
+        else reserve(job->work, LISTS, (size_t)all * sizeof(uint32_t));
     }
     team_barrier(team);
 }

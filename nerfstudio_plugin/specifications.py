@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -34,11 +34,12 @@ class _Defaults:
     device: Literal["cpu", "cuda"]
     iterations: int
     max_side: int
+    max_gaussians: int
     steps_per_save: int
 
 
-ON_CUDA = _Defaults("cuda", iterations=30_000, max_side=1600, steps_per_save=2000)
-ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, steps_per_save=500)
+ON_CUDA = _Defaults("cuda", iterations=30_000, max_side=1600, max_gaussians=1_000_000, steps_per_save=2000)
+ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, max_gaussians=100_000, steps_per_save=500)
 
 
 def _optimizers() -> dict[str, dict]:
@@ -72,7 +73,7 @@ def _specification(
                 datamanager=QsplatDataManagerConfig(
                     dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here.max_side
                 ),
-                model=SplatModelConfig(densification=densification),
+                model=SplatModelConfig(densification=replace(densification, max_gaussians=here.max_gaussians)),
             ),
             optimizers=_optimizers(),
             logging=LoggingConfig(local_writer=ProgressWriterConfig(), profiler="none"),
@@ -80,8 +81,9 @@ def _specification(
             vis="viewer",
         ),
         description=(
-            f"{summary} With a GPU {ON_CUDA.iterations} iterations at up to {ON_CUDA.max_side} pixels a side; without "
-            f"one {ON_CPU.iterations} at up to {ON_CPU.max_side}. The run ends by itself: see it with ns-viewer."
+            f"{summary} With a GPU {ON_CUDA.iterations} iterations at up to {ON_CUDA.max_side} pixels a side and "
+            f"{ON_CUDA.max_gaussians} Gaussians; without one {ON_CPU.iterations}, {ON_CPU.max_side} and "
+            f"{ON_CPU.max_gaussians}. The run ends by itself: see it with ns-viewer."
         ),
     )
 

@@ -53,7 +53,8 @@ class QsplatModel(SplatfactoModel):
         start = FitConfig(schedule=config.schedule(1), densification=config.densification)
         self.gauss_params = parameters_of(initial_gaussians(scene_of_points(self.seed_points), start))
         network = config.network()
-        self.qnn = None if network is None else QNN(network)
+        with torch.random.fork_rng(devices=[]):  # so that steps before the switch-on are the same as without a network
+            self.qnn = None if network is None else QNN(network)
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
             x, y, w = config.grid_shape

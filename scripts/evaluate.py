@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
+    from pictures import Panels
     from torch import Tensor
 
     from nerfstudio_plugin.runs import Run
@@ -41,11 +42,19 @@ class Options:
     )
 
 
-def evaluate_run(options: Options) -> Report:
+def evaluate_run(
+    options: Options, *, run: Run | None = None, on_panels: Callable[[str, Panels], None] | None = None
+) -> Report:
     """Evaluate, write, and return the report.
+
+    Args:
+        options: what the command line says.
+        run: the run of ``options.load_config``, where it is loaded already.
+        on_panels: is given the name and the panels of every view, whether a picture is made of it or not.
 
     Raises:
         ValueError: the run cannot be loaded or has nothing to evaluate; the sentence says which.
+        BackendUnavailable: nothing on this machine can rasterize.
     """
     _check(options)
     warnings.filterwarnings("ignore", category=FutureWarning, module="nerfstudio")
@@ -54,7 +63,7 @@ def evaluate_run(options: Options) -> Report:
     from qsplat.metrics.lpips import load_lpips
     from qsplat.metrics.report import evaluate
 
-    run = load_run(options.load_config)
+    run = run or load_run(options.load_config)
     folder = options.pictures or options.output.with_name(f"{options.output.stem}-pictures")
     report = evaluate(
         run.render,
@@ -62,7 +71,7 @@ def evaluate_run(options: Options) -> Report:
         run.facts,
         background=run.background,
         lpips={net: load_lpips(net, folder=options.lpips_weights) for net in ("vgg", "alex")},
-        on_view=_picture_writer(folder, _evenly([view.name for view in run.views], options.max_pictures)),
+        on_view=_shower(folder, _evenly([view.name for view in run.views], options.max_pictures), on_panels),
     )
     report = replace(report, notes=(*_remarks(run), *report.notes))
     with written_whole(options.output) as temporary:
@@ -110,22 +119,30 @@ def _remarks(run: Run) -> list[str]:
     return [] if run.held_out else ["the capture holds nothing out: these are views of the training"]
 
 
-def _picture_writer(folder: Path, chosen: set[str]) -> Callable[[ImageScores, Tensor, RenderedView], None]:
+def _shower(
+    folder: Path, chosen: set[str], on_panels: Callable[[str, Panels], None] | None
+) -> Callable[[ImageScores, Tensor, RenderedView], None]:
+    """What makes the panels of a view, gives them away, and saves those of the chosen views into ``folder``."""
     from pictures import panels, side_by_side
     from PIL import Image
 
     from qsplat.io.atomic import written_whole
 
-    def write(image: ImageScores, photo: Tensor, shown: RenderedView) -> None:
+    def show(image: ImageScores, photo: Tensor, shown: RenderedView) -> None:
+        if image.name not in chosen and on_panels is None:
+            return
+        pictured = panels(photo, shown.rgb_base, shown.rgb)
+        if on_panels is not None:
+            on_panels(image.name, pictured)
         if image.name not in chosen:
             return
         title = f"{image.name}: PSNR {image.base.psnr:.2f} dB without, {image.scores.psnr:.2f} dB with QNN"
-        sheet = side_by_side(panels(photo, shown.rgb_base, shown.rgb), title)
+        sheet = side_by_side(pictured, title)
         name = Path(image.name).with_suffix("").as_posix().replace("/", "_")
         with written_whole(folder / f"{name}.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
 
-    return write
+    return show
 
 
 def _evenly(names: list[str], count: int) -> set[str]:
@@ -145,6 +162,18 @@ def _cells(base: Scores, scores: Scores) -> list[str]:
     return ["-" if a is None or b is None else f"{a:.{digits}f} > {b:.{digits}f}" for a, b, digits in pairs]
 
 
+def _limit(error: Exception) -> str | None:
+    """The sentence for what this machine cannot do; None for an error of the program."""
+    from torch import OutOfMemoryError
+
+    from qsplat.render import BackendUnavailable
+
+    reason = " ".join(str(error).split())
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
+        return f"out of memory ({reason or 'no more is known'}): close other programs, or use a larger machine"
+    return reason if isinstance(error, BackendUnavailable) else None
+
+
 def main() -> int:
     """Parse, evaluate, print; a refusal is one sentence and status 1."""
     options = tyro.cli(Options, description=__doc__)
@@ -152,6 +181,12 @@ def main() -> int:
         report = evaluate_run(options)
     except (ValueError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        sentence = _limit(error)
+        if sentence is None:
+            raise
+        print(f"evaluate: {sentence}", file=sys.stderr)
         return 1
     print_report(report)
     print(f"Written: {options.output}")

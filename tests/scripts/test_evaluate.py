@@ -14,6 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
+from qsplat.render import BackendUnavailable
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SIDE = 24
 
@@ -103,6 +105,58 @@ def test_pictures_can_be_left_out_or_put_elsewhere(evaluate, options, tmp_path):
     assert [entry.name for entry in options.output.parent.iterdir()] == ["noise.json"]
     evaluate.evaluate_run(replace(options, max_pictures=1, pictures=tmp_path / "elsewhere"))
     assert [entry.name for entry in (tmp_path / "elsewhere").iterdir()] == ["images_0.png"]
+
+
+def test_a_loaded_run_is_measured_without_loading_it_again(evaluate, options, monkeypatch):
+    from nerfstudio_plugin import runs
+
+    run, rendered, shown = runs.load_run(options.load_config), [], {}
+    monkeypatch.setattr(runs, "load_run", None)
+    monkeypatch.setattr(type(run), "render", counted(type(run).render, rendered))
+    evaluate.evaluate_run(replace(options, max_pictures=1), run=run, on_panels=shown.__setitem__)
+    assert list(shown) == ["images/0.png", "images/8.png"]
+    assert len(rendered) == 2
+    for view, panels in zip(run.views, shown.values(), strict=True):
+        assert np.array_equal(panels.photo, (view.image.numpy() * 255).round().astype(np.uint8))
+    assert len(list((options.output.parent / "noise-pictures").iterdir())) == 1
+
+
+def counted(render, calls):
+    def call(run, camera):
+        calls.append(camera)
+        return render(run, camera)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BackendUnavailable("there are no kernels:\nbuild them"), "evaluate: there are no kernels: build them\n"),
+        (MemoryError(), "evaluate: out of memory (no more is known): close other programs, or use a larger machine\n"),
+        (torch.OutOfMemoryError("tried 9 GiB"), "evaluate: out of memory (tried 9 GiB): close other programs"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_one_line_and_status_1(evaluate, monkeypatch, capsys, error, words):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(evaluate, "evaluate_run", fail)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--load-config", "config.yml", "--output", "x.json"])
+    assert evaluate.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(words)
+    assert said.count("\n") == 1
+
+
+def test_an_error_of_the_program_keeps_its_traceback(evaluate, monkeypatch):
+    def fail(_):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(evaluate, "evaluate_run", fail)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--load-config", "config.yml", "--output", "x.json"])
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluate.main()
 
 
 def refusal(evaluate, options):

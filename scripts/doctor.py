@@ -86,6 +86,7 @@ def print_findings(findings: list[Finding]) -> None:
 
 def write_findings(path: Path, findings: list[Finding]) -> None:
     """The findings as JSON, complete or not at all."""
+    # not by qsplat.io.atomic, because before make install qsplat cannot be imported
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     record = {"can_train": can_train(findings), "findings": [asdict(finding) for finding in findings]}
@@ -117,7 +118,11 @@ def _memory() -> tuple[State, str, str]:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     if total >= 6:
         return "ok", f"{total:.0f} GiB", ""
-    return "optional", f"{total:.1f} GiB", "under 6 GiB: keep the images small (--max-side) and close other programs"
+    return (
+        "optional",
+        f"{total:.1f} GiB",
+        "under 6 GiB: keep the images small (--pipeline.datamanager.max-side) and close other programs",
+    )
 
 
 def _torch() -> tuple[State, str, str]:

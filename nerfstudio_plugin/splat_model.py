@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +19,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_plugin.cameras import camera_of
-from nerfstudio_plugin.export import ply_being_written
+from nerfstudio_plugin.export import ply_being_written, write_head_beside
 from nerfstudio_plugin.image_metrics import image_metrics
 from nerfstudio_plugin.model_config import SplatModelConfig
 from nerfstudio_plugin.progress import JOINT
 from nerfstudio_plugin.views import background_of, scene_of_points, view_of
 from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
-from qsplat.io.checkpoints import Checkpoint, save_checkpoint
 from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN
 from qsplat.training.densification import Densifier, regularization
@@ -293,24 +291,16 @@ class QsplatModel(SplatfactoModel):
     @property
     def colors(self) -> Float[Tensor, "n 3"]:
         """RGB without harmonics, for ns-export."""
-        self._write_head_beside(ply_being_written())
+        self._while_exporting()
         return SH2RGB(self.features_dc)
 
     @property
     def shs_0(self) -> Float[Tensor, "n 3"]:
         """The constant harmonics, for ns-export."""
-        self._write_head_beside(ply_being_written())
+        self._while_exporting()
         return self.features_dc
 
-    def _write_head_beside(self, ply: Path | None) -> None:
-        if ply is None or self.qnn is None:
-            return
-        path = ply.with_suffix(".qnn.safetensors")
-        head = Checkpoint(
-            gaussians=None, head=self.qnn, background=self.background_color, raster=self.config.raster(depth=True)
-        )
-        save_checkpoint(path, head)
-        CONSOLE.print(
-            f"{ply} holds the base Gaussians, which any viewer shows without the residual network; the network's "
-            f"weights are in {path}"
-        )
+    def _while_exporting(self) -> None:
+        ply = ply_being_written()
+        if ply is not None and self.qnn is not None:
+            write_head_beside(ply, self.qnn, self.background_color, self.config.raster(depth=True))

@@ -112,8 +112,6 @@ def train(command: Sequence[str], log: Path) -> None:
         process = subprocess.Popen(
             [str(program), *command[1:]],
             cwd=ROOT,
-            # threads that wait without spinning: on a busy machine the others run several times faster
-            env={"OMP_WAIT_POLICY": "passive", **os.environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -184,6 +182,8 @@ def shown(path: Path) -> Path:
 def main() -> int:
     """Run the demo; a failure is one sentence and status 1. The last line says where the page is."""
     began = time.monotonic()
+    # Threads that spin while they wait make a busy machine several times slower. Torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         path = demo(tyro.cli(Options, description=__doc__))
     except (ValueError, OSError) as error:

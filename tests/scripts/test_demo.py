@@ -68,6 +68,7 @@ def test_impossible_length_is_refused():
 def test_refusal_ends_with_status_one_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # set by main otherwise, for the whole process
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(demo.sys, "argv", ["demo.py", "--output", str(tmp_path / "file")])
     assert demo.main() == 1

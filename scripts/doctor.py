@@ -118,11 +118,8 @@ def _memory() -> tuple[State, str, str]:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     if total >= 6:
         return "ok", f"{total:.0f} GiB", ""
-    return (
-        "optional",
-        f"{total:.1f} GiB",
-        "under 6 GiB: keep the images small (--pipeline.datamanager.max-side) and close other programs",
-    )
+    remedy = "under 6 GiB: keep the images small (--pipeline.datamanager.max-side) and close other programs"
+    return "optional", f"{total:.1f} GiB", remedy
 
 
 def _torch() -> tuple[State, str, str]:

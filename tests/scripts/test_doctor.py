@@ -69,10 +69,12 @@ def test_a_machine_without_kernels_is_told_so(doctor, monkeypatch):
     assert "reference backend" in doctor.CHECKS["renders with"]()[1]
 
 
-def test_it_answers_without_any_package_installed():
+def test_it_answers_without_any_package_installed(tmp_path):
     """As on a fresh machine, before make install."""
-    answer = subprocess.run([sys.executable, "-I", "-S", str(SCRIPT)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-I", "-S", str(SCRIPT), "--json", str(tmp_path / "found.json")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
+    assert json.loads((tmp_path / "found.json").read_text())["can_train"] is False
     assert "Training cannot run here yet" in answer.stdout
     assert "make install" in answer.stdout
     assert answer.stderr == ""

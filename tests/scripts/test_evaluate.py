@@ -117,7 +117,7 @@ def test_a_loaded_run_is_measured_without_loading_it_again(evaluate, options, mo
     assert list(shown) == ["images/0.png", "images/8.png"]
     assert len(rendered) == 2
     for view, panels in zip(run.views, shown.values(), strict=True):
-        assert np.array_equal(panels.photo, (view.image.numpy() * 255).round().astype(np.uint8))
+        assert np.array_equal(panels.photo, (view.image.cpu().numpy() * 255).round().astype(np.uint8))
     assert len(list((options.output.parent / "noise-pictures").iterdir())) == 1
 
 

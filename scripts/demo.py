@@ -170,7 +170,7 @@ def summary(measured: Measured) -> str:
     return (
         f"{facts.num_gaussians:,} Gaussians, trained on photographs taken around a table for {facts.iterations:,} "
         f"iterations in {seconds // 60:.0f} min {seconds % 60:.0f} s ({facts.device}). In the last quarter of the run "
-        "a small residual network (QNN), which sharpens their picture, was trained with them."
+        "a small network (QNN), which adds a residual to their picture, was trained with them."
     )
 
 

@@ -34,7 +34,7 @@ class Splats:
     means: Float[Tensor, "n 3"]
     quats: Float[Tensor, "n 4"]
     scales: Float[Tensor, "n 3"]
-    opacities: Float[Tensor, "n"]
+    opacities: Float[Tensor, " n"]
     sh: Float[Tensor, "n k 3"] | None = None
     features: Float[Tensor, "n c"] | None = None
 
@@ -65,7 +65,7 @@ class Gaussians:
     means: Float[Tensor, "n 3"]
     log_scales: Float[Tensor, "n 3"]
     quats: Float[Tensor, "n 4"]
-    opacity_logits: Float[Tensor, "n"]
+    opacity_logits: Float[Tensor, " n"]
     sh_dc: Float[Tensor, "n 3"]
     sh_rest: Float[Tensor, "n r 3"]
 
@@ -133,7 +133,7 @@ def seed_from_points(
     )
 
 
-def _neighbour_distances(points: Float[Tensor, "n 3"], neighbours: int = 3) -> Float[Tensor, "n"]:
+def _neighbour_distances(points: Float[Tensor, "n 3"], neighbours: int = 3) -> Float[Tensor, " n"]:
     """Mean distance of each point to its nearest others; 1 for a point that is alone."""
     if points.shape[0] == 1:
         return torch.ones_like(points[:, 0])

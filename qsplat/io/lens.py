@@ -83,7 +83,7 @@ def undistort(
 
 
 def _pairs(
-    x: Float[np.ndarray, "n"] | float | int, y: Float[np.ndarray, "n"] | float | int
+    x: Float[np.ndarray, " n"] | float | int, y: Float[np.ndarray, " n"] | float | int
 ) -> Float[np.ndarray, "n 2"]:
     return np.stack(np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float)), axis=-1)
 

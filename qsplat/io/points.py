@@ -40,7 +40,7 @@ def read_points(path: Path, world_from_original: Float[np.ndarray, "4 4"]) -> Po
     return PointCloud(torch.from_numpy(moved).float(), torch.from_numpy(colors).float())
 
 
-def _unit(channel: np.ndarray) -> Float[np.ndarray, "n"]:
+def _unit(channel: np.ndarray) -> Float[np.ndarray, " n"]:
     """A colour channel in [0, 1]."""
     values = channel.astype(np.float64)
     return np.clip(values if channel.dtype.kind == "f" else values / np.iinfo(channel.dtype).max, 0, 1)

@@ -59,7 +59,7 @@ def band_errors(prediction: Float[Tensor, "h w c"], target: Float[Tensor, "h w c
     return tuple(bands)
 
 
-def _hann(size: int, device: torch.device) -> Float[Tensor, "n"]:
+def _hann(size: int, device: torch.device) -> Float[Tensor, " n"]:
     """A Hann window sampled at pixel centres, with a mean square of 1."""
     window = torch.sin(torch.pi * (torch.arange(size, dtype=torch.float64, device=device) + 0.5) / size).square()
     return window / window.square().mean().sqrt()

@@ -66,7 +66,7 @@ class Trace:
     """
 
     node: Tensor
-    radii: Int[Tensor, "n"]
+    radii: Int[Tensor, " n"]
 
     @property
     def means2d(self) -> Float[Tensor, "n 2"]:
@@ -104,6 +104,6 @@ class Rendering:
     depth: Float[Tensor, "h w"] | None
     trace: Trace
 
-    def over(self, background: Float[Tensor, "#h #w c"] | Float[Tensor, "c"]) -> Float[Tensor, "h w c"]:
+    def over(self, background: Float[Tensor, "#h #w c"] | Float[Tensor, " c"]) -> Float[Tensor, "h w c"]:
         """The channels composited over ``background``, one value per channel or an image."""
         return self.color + (1 - self.alpha)[..., None] * background.to(self.color)

@@ -171,7 +171,7 @@ def _projection(call: Call, tensors: list[Tensor | None]) -> kernels.Projection:
 
 
 def _image(
-    call: Call, means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Int[Tensor, "n"]
+    call: Call, means2d: Float[Tensor, "n 2"], records: Float[Tensor, "n r"], radii: Int[Tensor, " n"]
 ) -> kernels.RasterImage:
     view, config = call.camera.view, call.config
     arguments = kernels.RasterImage(

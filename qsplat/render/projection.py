@@ -28,10 +28,10 @@ class Projected:
 
     means2d: Float[Tensor, "n 2"]
     conics: Float[Tensor, "n 3"]
-    opacities: Float[Tensor, "n"]
-    depths: Float[Tensor, "n"]
+    opacities: Float[Tensor, " n"]
+    depths: Float[Tensor, " n"]
     channels: Float[Tensor, "n c"]
-    radii: Int[Tensor, "n"]
+    radii: Int[Tensor, " n"]
 
 
 def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
@@ -90,7 +90,7 @@ def project(splats: Splats, camera: Camera, config: RasterConfig) -> Projected:
     )
 
 
-def view_channels(splats: Splats, pose: Float[Tensor, "4 4"], index: Int[Tensor, "m"]) -> Float[Tensor, "m c"]:
+def view_channels(splats: Splats, pose: Float[Tensor, "4 4"], index: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
     """The channels of the splats named by ``index`` as the camera with ``pose`` sees them."""
     parts = []
     if splats.sh is not None:
@@ -101,7 +101,7 @@ def view_channels(splats: Splats, pose: Float[Tensor, "4 4"], index: Int[Tensor,
     return torch.cat(parts, dim=-1)
 
 
-def _finite(splats: Splats) -> Bool[Tensor, "n"]:
+def _finite(splats: Splats) -> Bool[Tensor, " n"]:
     """Splats without NaN or infinity in any field; one with would spoil the gradients of the pose."""
     present = (value for field in fields(splats) if (value := getattr(splats, field.name)) is not None)
     finite = [torch.isfinite(value)[:, None].flatten(1).all(dim=1) for value in present]

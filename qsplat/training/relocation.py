@@ -17,12 +17,12 @@ MOST_COPIES = 51
 class Relocated:
     """What each of the copies gets: an opacity in (0, 1) and standard deviations in world units."""
 
-    opacities: Float[Tensor, "n"]
+    opacities: Float[Tensor, " n"]
     scales: Float[Tensor, "n 3"]
 
 
 def relocated_shapes(
-    opacities: Float[Tensor, "n"], scales: Float[Tensor, "n 3"], copies: Int[Tensor, "n"]
+    opacities: Float[Tensor, " n"], scales: Float[Tensor, "n 3"], copies: Int[Tensor, " n"]
 ) -> Relocated:
     """Shapes for ``copies`` Gaussians that stand where one with ``opacities`` and ``scales`` stood.
 

@@ -113,7 +113,7 @@ class TorchMcmcStrategy(MCMCStrategy):
         replace_parameters(append, append_zeros, params, optimizers)
         return wanted
 
-    def _shared(self, params: ParameterDict, chosen: Int[Tensor, "m"]) -> dict[str, Tensor]:
+    def _shared(self, params: ParameterDict, chosen: Int[Tensor, " m"]) -> dict[str, Tensor]:
         """Opacity logits and log scales that the Gaussians ``chosen`` share with their new copies."""
         copies = torch.bincount(chosen, minlength=len(params["means"]))[chosen] + 1
         opacities, scales = torch.sigmoid(params["opacities"][chosen, 0]), torch.exp(params["scales"][chosen])

@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Threads that wait without spinning: on a machine that does anything else, they would slow each other down several times.
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo install test test-gpu check format bench
 

@@ -11,7 +11,7 @@ from nerfstudio.models.base_model import ModelConfig
 
 from qsplat.qnn import QnnConfig
 from qsplat.qnn.network import Precision
-from qsplat.render import RasterConfig
+from qsplat.render import Backend, RasterConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.schedule import Schedule
 
@@ -54,6 +54,9 @@ class SplatModelConfig(ModelConfig):
     background_color: Literal["auto", "random", "black", "white"] = "auto"
     """Behind the Gaussians. auto: white for photos with alpha, the dataparser's colour where it composited them, black
     for other photos. random: another colour in each iteration."""
+    backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
+    """What draws the Gaussians. auto: the kernels for the device. reference: the specification, which runs anywhere and
+    is very slow."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     """antialiased keeps the opacity of Gaussians smaller than a pixel right (Mip-Splatting)."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
@@ -83,10 +86,17 @@ class SplatModelConfig(ModelConfig):
             layers=options.layers, channels=options.channels, kernel=options.kernel, precision=options.precision
         )
 
-    def raster(self, *, depth: bool) -> RasterConfig:
-        """The rasterizer's thresholds, and what it has to return besides the image."""
+    @property
+    def rasterizer(self) -> Backend | None:
+        """The backend that is asked for, None for the device's own."""
+        return None if self.backend == "auto" else self.backend
+
+    def raster(self, *, depth: bool, threads: int | None) -> RasterConfig:
+        """The rasterizer's thresholds, what it has to return besides the image, and its threads on a CPU."""
         absgrad = isinstance(self.densification, DefaultDensification) and self.densification.absolute_gradient
-        return RasterConfig(antialiased=self.rasterize_mode == "antialiased", depth=depth, absgrad=absgrad)
+        return RasterConfig(
+            antialiased=self.rasterize_mode == "antialiased", depth=depth, absgrad=absgrad, threads=threads
+        )
 
 
 def _model_type() -> type:

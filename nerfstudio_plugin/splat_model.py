@@ -18,23 +18,27 @@ from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerSlider
 from torch import Tensor
 from torch.nn import Parameter
 
+from nerfstudio_plugin.backends import check_backend
 from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.export import ply_being_written, write_head_beside
 from nerfstudio_plugin.image_metrics import image_metrics
 from nerfstudio_plugin.model_config import SplatModelConfig
 from nerfstudio_plugin.progress import JOINT
-from nerfstudio_plugin.views import background_of, scene_of_points, view_of
+from nerfstudio_plugin.refusals import refuse_other_sizes
+from nerfstudio_plugin.views import background_of, points_of, view_of
 from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
 from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN
 from qsplat.training.densification import Densifier, regularization
-from qsplat.training.fit import FitConfig, Target, initial_gaussians
+from qsplat.training.fit import initial_gaussians
 from qsplat.training.losses import photometric_loss
 from qsplat.training.model import SplatModel, ViewOutputs
 from qsplat.training.optimizers import RATES, set_rates
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.schedule import Schedule
+from qsplat.training.targets import Target
+from qsplat.training.threads import share_threads
 
 
 class QsplatModel(SplatfactoModel):
@@ -46,10 +50,20 @@ class QsplatModel(SplatfactoModel):
     config: SplatModelConfig
 
     def populate_modules(self) -> None:
-        """Gaussians at the seed points (or a single one, for a checkpoint to replace) and what goes with them."""
+        """Gaussians at the seed points (or a single one, for a checkpoint to replace) and what goes with them.
+
+        Raises:
+            SystemExit: the Gaussians cannot be drawn on this machine.
+        """
         config = self.config
-        start = FitConfig(schedule=config.schedule(1), densification=config.densification)
-        self.gauss_params = parameters_of(initial_gaussians(scene_of_points(self.seed_points), start))
+        check_backend(config.rasterizer, self.kwargs["device"])
+        start = initial_gaussians(
+            points_of(self.seed_points),
+            max_gaussians=config.densification.max_gaussians,
+            sh_degree=config.sh_degree,
+            generator=torch.Generator().manual_seed(torch.initial_seed()),
+        )
+        self.gauss_params = parameters_of(start)
         network = config.network()
         with torch.random.fork_rng(devices=[]):  # so that steps before the switch-on are the same as without a network
             self.qnn = None if network is None else QNN(network)
@@ -68,6 +82,7 @@ class QsplatModel(SplatfactoModel):
         self._densifier: Densifier | None = None
         self._restored: dict[str, Any] = {}
         self._clock: float | None = None
+        self._threads = torch.get_num_threads()
         self._drawn: tuple[ViewOutputs, Camera] | None = None
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -118,6 +133,7 @@ class QsplatModel(SplatfactoModel):
         A rate that the user gave stands for the initial one of ``RATES``.
         """
         self.step, self.optimizers = step, optimizers.optimizers
+        share_threads(self._plan.phase_at(step), self._threads)
         ours = {name: optimizer for name, optimizer in self.optimizers.items() if name in RATES}
         set_rates(ours, step, self._plan)
         for name, optimizer in ours.items():
@@ -159,9 +175,9 @@ class QsplatModel(SplatfactoModel):
             gaussians=self._gaussians(),
             head=self.qnn if joint and shown else None,
             background=background,
-            config=self.config.raster(depth=not training),
+            config=self.config.raster(depth=not training, threads=self._threads),
         )
-        view = model.render(eye, sh_degree=plan.sh_degree_at(self.step))
+        view = model.render(eye, sh_degree=plan.sh_degree_at(self.step), backend=self.config.rasterizer)
         if not training:
             return self._images(view)
         self._drawn = (view, eye)
@@ -275,7 +291,8 @@ class QsplatModel(SplatfactoModel):
         """Load a checkpoint with any number of Gaussians.
 
         Raises:
-            SystemExit: the checkpoint has a residual network and this model has none, or the other way round.
+            SystemExit: the checkpoint has a residual network and this model has none, or the other way round, or it
+                is of a model of other sizes.
         """
         if any(name.startswith("qnn.") for name in dict) != (self.qnn is not None):
             has = "has no" if self.qnn is not None else "has a"
@@ -286,6 +303,7 @@ class QsplatModel(SplatfactoModel):
         for name, parameter in self.gauss_params.items():
             # The parameter stays the same object, because an optimizer holds it already.
             parameter.data = torch.empty_like(dict[f"gauss_params.{name}"], device=self.device)
+        refuse_other_sizes(dict, self.state_dict())
         return super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
 
     @property
@@ -303,4 +321,4 @@ class QsplatModel(SplatfactoModel):
     def _while_exporting(self) -> None:
         ply = ply_being_written()
         if ply is not None and self.qnn is not None:
-            write_head_beside(ply, self.qnn, self.background_color, self.config.raster(depth=True))
+            write_head_beside(ply, self.qnn, self.background_color, self.config.raster(depth=True, threads=None))

@@ -42,7 +42,8 @@ class RasterConfig:
     """Every threshold of the image equation.
 
     ``blur`` is in square pixels, ``near`` and ``far`` in world units. ``depth`` and ``absgrad`` ask for the expected
-    depth and for the absolute gradients of the 2D means, each of which costs a little.
+    depth and for the absolute gradients of the 2D means, each of which costs a little. ``threads`` is the number that
+    the cpu backend uses, ``torch.get_num_threads()`` when None; the image does not depend on it.
     """
 
     blur: float = 0.3
@@ -54,6 +55,11 @@ class RasterConfig:
     antialiased: bool = False
     depth: bool = True
     absgrad: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads={self.threads}: rasterizing needs at least 1")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ RECORD = 5
 def rasterize(splats: Splats, camera: Camera, config: RasterConfig, *, library: ctypes.CDLL | None = None) -> Rendering:
     """Rasterize in float32 and return the type of ``splats.means``.
 
-    Splats with NaN or infinite fields are culled. The number of threads is ``torch.get_num_threads()``.
+    Splats with NaN or infinite fields are culled.
 
     Args:
         splats: what to draw, on the CPU.
@@ -162,7 +162,7 @@ def _projection(call: Call, tensors: list[Tensor | None]) -> kernels.Projection:
         width=camera.width,
         height=camera.height,
         antialiased=config.antialiased,
-        threads=torch.get_num_threads(),
+        threads=config.threads or torch.get_num_threads(),
         **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")},
         **{name: getattr(config, name) for name in ("blur", "near", "far")},
     )
@@ -179,7 +179,7 @@ def _image(
         channels=records.shape[1] - RECORD,
         **{name: getattr(view, name) for name in ("x", "y", "width", "height")},
         **{name: getattr(config, name) for name in ("alpha_cut", "alpha_max", "transmittance_stop")},
-        threads=torch.get_num_threads(),
+        threads=config.threads or torch.get_num_threads(),
     )
     arguments.point(means2d=means2d, records=records, radii=radii)
     return arguments

@@ -23,6 +23,7 @@ from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.schedule import Phase, Schedule
 from qsplat.training.seeding import seed_in_view
 from qsplat.training.targets import Target, TrainingView
+from qsplat.training.threads import share_threads
 
 
 @runtime_checkable
@@ -114,13 +115,17 @@ def fit(
     config = config or FitConfig()
     if not scene.train:
         raise ValueError("the scene has 0 training views: training needs at least one")
+    threads = torch.get_num_threads()
     devices = [torch.device(config.device)] if config.device != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         run = _Run(scene, config)
         # Once more, so that the steps before the head's switch-on are the same with a head as without.
         torch.manual_seed(config.seed)
-        return run.finish(on_step)
+        try:
+            return run.finish(on_step)
+        finally:
+            torch.set_num_threads(threads)
 
 
 class _Run:
@@ -130,7 +135,14 @@ class _Run:
         self.began = time.perf_counter()
         self.scene, self.config = scene, config
         self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
-        self.parameters = parameters_of(initial_gaussians(scene, config).to(config.device))
+        generator = torch.Generator().manual_seed(config.seed)
+        gaussians = initial_gaussians(
+            scene.points or seed_in_view(scene.train, config.seeds, generator=generator),
+            max_gaussians=config.densification.max_gaussians if config.densification else None,
+            sh_degree=config.schedule.sh_degree,
+            generator=generator,
+        )
+        self.parameters = parameters_of(gaussians.to(config.device))
         self.optimizers = gaussian_optimizers(self.parameters)
         self.head = QNN(config.head).to(config.device) if config.head else None
         if self.head is not None:
@@ -141,6 +153,8 @@ class _Run:
         transparent = any(view.alpha is not None for view in scene.train)
         color = config.background or ((1.0, 1.0, 1.0) if transparent else (0.0, 0.0, 0.0))
         self.background = torch.tensor(color, device=config.device)
+        self.threads = config.raster.threads or torch.get_num_threads()
+        self.raster = replace(config.raster, depth=False, threads=self.threads)
 
     def finish(self, on_step: Callable[[StepRecord], None] | None) -> Fitted:
         history: list[StepRecord] = []
@@ -151,6 +165,7 @@ class _Run:
             key = next(order), self.schedule.downscale_at(step)
             if key not in targets:
                 targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
+            share_threads(self.schedule.phase_at(step), self.threads)
             loss, image, photo = self.step(step, targets[key])
             kept = step % keep_every == 0 or step + 1 == self.schedule.iterations
             if kept or on_step is not None:
@@ -174,8 +189,7 @@ class _Run:
             background = torch.rand(3, device=background.device)
         gaussians = gaussians_of(self.parameters)
         joint = self.schedule.phase_at(step) == "joint"
-        raster = replace(self.config.raster, depth=False)
-        model = SplatModel(gaussians, self.head if joint else None, background, raster)
+        model = SplatModel(gaussians, self.head if joint else None, background, self.raster)
         view = model.render(target.camera, sh_degree=self.schedule.sh_degree_at(step), backend=self.config.backend)
         photo = target.over(background)
         loss = photometric_loss(view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask)
@@ -206,16 +220,15 @@ class _Run:
         return SplatModel(gaussians, head, self.background, self.config.raster)
 
 
-def initial_gaussians(scene: TrainingScene, config: FitConfig) -> Gaussians:
-    """Gaussians at the scene's points, or at seeds in view of its cameras; at most half of the cap, at random, so that
-    densification has room."""
-    generator = torch.Generator().manual_seed(config.seed)
-    points = scene.points or seed_in_view(scene.train, config.seeds, generator=generator)
+def initial_gaussians(
+    points: Points, *, max_gaussians: int | None, sh_degree: int, generator: torch.Generator
+) -> Gaussians:
+    """Gaussians at ``points``; at most half of the cap that densification keeps to, at random, so that it has room."""
     positions, colors = points.positions, points.colors
-    if config.densification is not None and len(positions) > (most := max(1, config.densification.max_gaussians // 2)):
+    if max_gaussians is not None and len(positions) > (most := max(1, max_gaussians // 2)):
         kept = torch.randperm(len(positions), generator=generator)[:most].sort().values
         positions, colors = positions[kept], colors[kept]
-    return seed_from_points(positions, colors, sh_degree=config.schedule.sh_degree, generator=generator)
+    return seed_from_points(positions, colors, sh_degree=sh_degree, generator=generator)
 
 
 def _shuffled_epochs(count: int) -> Iterator[int]:

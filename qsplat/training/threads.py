@@ -1,0 +1,18 @@
+"""Which threads work in which phase on a CPU."""
+
+from __future__ import annotations
+
+import torch
+
+from qsplat.training.schedule import Phase
+
+
+def share_threads(phase: Phase, available: int) -> None:
+    """Give PyTorch half of the ``available`` threads while Gaussians are trained alone, all of them in the joint phase.
+
+    The rasterizer, told of the number in ``RasterConfig.threads``, uses all of them in both. Between two of PyTorch's
+    operations its idle workers keep their cores busy with waiting. A network is worth it; the small operations of the
+    splatting phase are not, and the workers would take the rasterizer's cores: on two cores, one of them in use by
+    another program, splatting ran at 7 and 3 steps a second with two threads of PyTorch's and at 33 with one.
+    """
+    torch.set_num_threads(available if phase == "joint" else max(1, available // 2))

@@ -1,5 +1,7 @@
 """Our own checkpoint files: exact round trips, nothing half-written, and sentences for broken files."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -80,3 +82,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         write_half()
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_checkpoint_may_be_read_by_those_whom_the_umask_lets(tmp_path, umask, mode):
+    path = tmp_path / "model.safetensors"
+    before = os.umask(umask)
+    try:
+        save_checkpoint(path, trained())
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode

@@ -61,9 +61,7 @@ def demo(options: Options) -> Path:
     train(command, output / LOG)
     config = output / "run" / "qsplat" / "latest" / "config.yml"
     print("Measuring the held-out views", flush=True)
-    measured = measure(config, output)
-    print("Making the page", flush=True)
-    write_page(config, measured, command, output)
+    show(config, command, output)
     return output / PAGE
 
 
@@ -127,35 +125,29 @@ def train(command: Sequence[str], log: Path) -> None:
         raise ValueError(f"the training failed with status {process.returncode}: {said} (all of it in {log})")
 
 
-def measure(config: Path, output: Path) -> Measured:
-    """Evaluate the run, print the table, and write ``metrics.json`` and ``pictures``."""
+def show(config: Path, command: Sequence[str], output: Path) -> None:
+    """Measure the run's held-out views and write ``metrics.json``, ``pictures`` and ``index.html``."""
     import evaluate
-
-    measured = evaluate.evaluate_run(
-        evaluate.Options(load_config=config, output=output / "metrics.json", pictures=output / "pictures")
-    )
-    evaluate.print_report(measured)
-    return measured
-
-
-def write_page(config: Path, measured: Measured, command: Sequence[str], output: Path) -> None:
-    """Write ``index.html``."""
-    from pictures import panels, picture
+    from pictures import Panels, picture
     from report import Report, page
     from turntable import turntable
 
     from nerfstudio_plugin.runs import load_run
     from qsplat.io.atomic import written_whole
 
-    run = load_run(config)
-    views = {view.name: (view, run.render(view.camera)) for view in run.views}
+    run, metrics = load_run(config), output / "metrics.json"
+    comparisons: dict[str, Panels] = {}
+    options = evaluate.Options(load_config=config, output=metrics, pictures=output / "pictures")
+    measured = evaluate.evaluate_run(options, run=run, on_panels=comparisons.__setitem__)
+    evaluate.print_report(measured)
+    print("Making the page", flush=True)
     ring = turntable([view.camera for view in run.views], ORBIT_FRAMES)
-    evaluation = f"python scripts/evaluate.py --load-config {shown(config)} --output {shown(output / 'metrics.json')}"
+    evaluation = f"python scripts/evaluate.py --load-config {shown(config)} --output {shown(metrics)}"
     report = Report(
         title="A still life",
         summary=summary(measured),
         orbit=[picture(run.render(camera).rgb) for camera in ring],
-        comparisons={name: panels(view.image, seen.rgb_base, seen.rgb) for name, (view, seen) in views.items()},
+        comparisons=comparisons,
         metrics=measured.as_json(),
         commands=[shlex.join(command), evaluation, f"ns-viewer --load-config {shown(config)}"],
     )

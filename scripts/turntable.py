@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qsplat.cameras import Camera
+from qsplat.training.seeding import focus_point
 
 
 def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
@@ -19,9 +20,7 @@ def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
     Up is +z, as in a normalised capture. The circle has the mean distance and the mean height of ``cameras``, and the
     lens of the first.
     """
-    centers = torch.stack([camera.center for camera in cameras]).double()
-    forward = torch.stack([camera.cam_from_world[2, :3] for camera in cameras]).double()
-    target = nearest_point(centers, forward)
+    centers, target = torch.stack([camera.center for camera in cameras]), focus_point(cameras)
     radius = (centers - target)[:, :2].norm(dim=1).mean()
     height = centers[:, 2].mean()
     path = []
@@ -30,12 +29,6 @@ def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
         center = torch.stack([target[0] + radius * math.cos(angle), target[1] + radius * math.sin(angle), height])
         path.append(replace(cameras[0], cam_from_world=look_at(center, target).to(cameras[0].cam_from_world)))
     return path
-
-
-def nearest_point(origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The point with the least sum of squared distances to the lines through ``origins`` along unit ``directions``."""
-    across = torch.eye(3).to(origins) - directions[:, :, None] * directions[:, None, :]
-    return torch.linalg.lstsq(across.sum(dim=0), (across @ origins[:, :, None]).sum(dim=0)).solution[:, 0]
 
 
 def look_at(center: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:

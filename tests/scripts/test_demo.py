@@ -8,7 +8,7 @@ from pathlib import Path
 import demo
 import pytest
 import torch
-from turntable import look_at, nearest_point, turntable
+from turntable import look_at, turntable
 
 from qsplat.io.transforms import read_frames
 
@@ -95,13 +95,6 @@ def test_turntable_goes_around_what_the_cameras_look_at():
         ahead = camera.cam_from_world[:3, :3] @ (middle - camera.center)
         assert ahead[2] > 0
         assert camera.cam_from_world[1, 2] < 0  # world up is up in the image
-
-
-def test_nearest_point_of_lines_that_meet_is_where_they_meet():
-    meeting = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
-    origins = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    directions = torch.nn.functional.normalize(meeting - origins, dim=1)
-    torch.testing.assert_close(nearest_point(origins, directions), meeting)
 
 
 def test_looking_at_a_point_puts_it_on_the_axis():

@@ -138,6 +138,14 @@ def _threads() -> tuple[State, str, str]:
     return "ok", f"{threads}, all of the processors", ""
 
 
+def _waiting() -> tuple[State, str, str]:
+    policy = os.environ.get("OMP_WAIT_POLICY", "").lower()
+    if policy == "passive":
+        return "ok", "asleep", ""
+    remedy = "where other programs run as well, training is several times faster with export OMP_WAIT_POLICY=passive"
+    return "optional", "spinning", remedy
+
+
 def _gpu() -> tuple[State, str, str]:
     import torch
 
@@ -220,6 +228,13 @@ def _lpips(net: Literal["vgg", "alex"]) -> tuple[State, str, str]:
     return "optional", "no weights: LPIPS stays empty", fetch_remedy(net)
 
 
+def _ffmpeg() -> tuple[State, str, str]:
+    found = shutil.which("ffmpeg")
+    if found:
+        return "ok", found, ""
+    return "optional", "not on the PATH: ns-render writes no videos", "source .venv/bin/activate, or install ffmpeg"
+
+
 def _extra(package: str, purpose: str, remedy: str) -> tuple[State, str, str]:
     if importlib.util.find_spec(package) is None:
         return "optional", f"not installed: {purpose}", remedy
@@ -232,6 +247,7 @@ CHECKS: dict[str, Callable[[], tuple[State, str, str]]] = {
     "memory": _memory,
     "torch": _torch,
     "threads": _threads,
+    "threads wait": _waiting,
     "GPU": _gpu,
     "nvcc": _nvcc,
     "gsplat": _gsplat,
@@ -239,6 +255,7 @@ CHECKS: dict[str, Callable[[], tuple[State, str, str]]] = {
     "renders with": _renders_with,
     "nerfstudio": _nerfstudio,
     "viser": _viser,
+    "ffmpeg": _ffmpeg,
     "LPIPS vgg": partial(_lpips, "vgg"),
     "LPIPS alex": partial(_lpips, "alex"),
     "pycolmap": partial(_extra, "pycolmap", "photos need poses already", "pip install 'qsplat[sfm]'"),

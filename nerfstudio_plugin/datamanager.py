@@ -41,6 +41,7 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     def __init__(self, config: QsplatDataManagerConfig, **arguments: Any) -> None:
         with in_one_sentence():
+            _check(config)
             super().__init__(config, **arguments)
             self.train_dataset.metadata["alpha_color"] = self.train_dataparser_outputs.alpha_color
             self.train_dataset.metadata["transparent"] = self.train_dataset.transparent
@@ -77,10 +78,20 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         photos = [
             view_of(camera_of(cameras[index : index + 1]), photo, cpu) for index, photo in enumerate(self.cached_train)
         ]
-        points = seed_in_view(photos, self.config.num_random, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        points = seed_in_view(photos, self.config.num_random, generator=generator)
         outputs = self.train_dataparser_outputs
         outputs.metadata = {
             **outputs.metadata,
             "points3D_xyz": points.positions,
             "points3D_rgb": (points.colors * 255).round().to(torch.uint8),
         }
+
+
+def _check(config: QsplatDataManagerConfig) -> None:
+    if config.max_side is not None and config.max_side < 1:
+        raise ValueError(f"--pipeline.datamanager.max-side {config.max_side}: images have at least 1 pixel a side")
+    if config.num_random < 1:
+        raise ValueError(
+            f"--pipeline.datamanager.num-random {config.num_random}: a capture without points needs at least 1"
+        )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qsplat.metrics.lpips import Lpips, load_lpips
 from qsplat.metrics.psnr import psnr
-from qsplat.metrics.ssim import ssim
+from qsplat.metrics.ssim import WINDOW, ssim
 
 
 def image_metrics(
@@ -19,11 +19,13 @@ def image_metrics(
     photo: Float[Tensor, "h w 3"],
     mask: Bool[Tensor, "h w"] | None,
 ) -> dict[str, float]:
-    """PSNR in dB, SSIM and, where its weights are on this machine, LPIPS: with the residual, and ``_base`` without."""
+    """PSNR in dB, SSIM where the image is as large as its window, and LPIPS where its weights are on this machine: with
+    the residual, and ``_base`` without."""
     metrics = {}
     for suffix, image in (("", rgb), ("_base", base)):
         metrics[f"psnr{suffix}"] = psnr(image, photo, mask=mask)
-        metrics[f"ssim{suffix}"] = ssim(image, photo, mask=mask)
+        if min(photo.shape[:2]) >= WINDOW:
+            metrics[f"ssim{suffix}"] = ssim(image, photo, mask=mask)
         lpips = _lpips()
         value = None if lpips is None else lpips(image, photo)
         if value is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from nerfstudio.utils import writer
 
 JOINT = "joint"
 """Metric of the model that is 1 in the joint phase and 0 before."""
+RATED_STEPS, RATED_SECONDS = 50, 5.0
+"""The rate is that of so many latest iterations, or of those in so many seconds if they are more, within one phase."""
 
 
 @dataclass
@@ -33,25 +36,36 @@ class ProgressWriter(writer.LocalWriter):
         self._first: tuple[int, float] | None = None
         self._written = 0.0
         self._metrics: dict[str, Any] = {}
+        self._recent: deque[tuple[int, float]] = deque()
 
     def write_stats_log(self, step: int) -> None:
         """Look at what the trainer reported, and write a line if it is time. ``step`` is only the first report's."""
         reported = {event["name"]: event["event"] for event in writer.EVENT_STORAGE}
-        self._metrics = reported.get("Train Metrics Dict", self._metrics)
+        before, self._metrics = self._metrics, reported.get("Train Metrics Dict", self._metrics)
         latest, now = writer.GLOBAL_BUFFER["step"], time.monotonic()
         self._first = self._first or (latest, now)  # the first iteration is slower than the others, and not timed
+        if before and self._metrics[JOINT] != before[JOINT]:
+            self._recent.clear()
+        self._recent.append((latest, now))
+        while len(self._recent) > 2 and self._spans(self._recent[1]):
+            self._recent.popleft()
         finished = writer.EventName.TOTAL_TRAIN_TIME.value in reported
         if finished or now - self._written >= (0.2 if self._live else 10.0):
             self._written = now
             self._write(latest + 1, now, finished)
 
+    def _spans(self, earlier: tuple[int, float]) -> bool:
+        """Whether enough happened since ``earlier`` to tell the rate."""
+        step, when = self._recent[-1]
+        return step - earlier[0] >= RATED_STEPS and when - earlier[1] >= RATED_SECONDS
+
     def _write(self, done: int, now: float, finished: bool) -> None:
         first, began = self._first or (0, now)
         last = first + writer.GLOBAL_BUFFER["max_iter"]
-        timed = done - first - 1
         parts = [f"{done}/{last}", f"{100 * done / last:.0f} %"]
-        if timed > 0:
-            rate = timed / max(now - began, 1e-6)
+        since, then = (first, began) if finished else self._recent[0]
+        if done - since > 1:
+            rate = (done - since - 1) / max(now - then, 1e-6)
             parts += [f"{rate:.1f} it/s", f"{_clock((last - done) / rate)} left"]
         if finished:
             parts[3:] = [f"{_clock(now - began)} in all"]

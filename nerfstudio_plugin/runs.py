@@ -75,7 +75,7 @@ def load_run(config: Path) -> Run:
     from nerfstudio.utils.eval_utils import eval_load_checkpoint
 
     settings = _settings(config)
-    settings.load_dir, settings.load_step = config.parent / "nerfstudio_models", None
+    settings.load_dir = config.parent / "nerfstudio_models"
     checkpoint = newest_checkpoint(settings.load_dir)
     if checkpoint is None:
         raise ValueError(f"{settings.load_dir} holds no checkpoint: let the training run to its first save")

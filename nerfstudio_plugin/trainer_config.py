@@ -10,7 +10,7 @@ from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
-from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint, step_of
+from nerfstudio_plugin.refusals import check_checkpoint, in_one_sentence, newest_checkpoint, step_of
 
 
 @dataclass
@@ -30,15 +30,29 @@ class QsplatTrainerConfig(TrainerConfig):
     """Options of a run."""
 
     def setup(self, **arguments: Any) -> Any:
-        """The trainer. A checkpoint to resume from is checked, and the schedulers of ``RunLengthDecayConfig`` get the
-        run's length."""
+        """The trainer. Options and a checkpoint to resume from are checked, and the schedulers of
+        ``RunLengthDecayConfig`` get the run's length.
+
+        Raises:
+            SystemExit: an option has a value that it cannot have, or the checkpoint cannot be loaded.
+        """
+        self._check_model()
         resumed = self._checkpoint_to_resume()
         last = self.max_num_iterations
         if resumed is not None:
             check_checkpoint(resumed)
             last += step_of(resumed) + 1
+            if self.load_dir is not None:
+                self.load_step = step_of(resumed)
         self.optimizers = {name: _fitted_to_run(group, last) for name, group in self.optimizers.items()}
         return super().setup(**arguments)
+
+    def _check_model(self) -> None:
+        """Make the records that the model is made of, which refuse what they cannot have."""
+        model: Any = self.pipeline.model
+        with in_one_sentence():
+            model.schedule(self.max_num_iterations)
+            model.network()
 
     def _checkpoint_to_resume(self) -> Path | None:
         if self.load_dir is None:
@@ -56,10 +70,17 @@ class QsplatTrainerConfig(TrainerConfig):
         return folder
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an option. When ns-viewer replaces the run's viewer options by its own defaults, which listen on all
-        interfaces, the run's host stays."""
+        """Set an option, as the commands do with those of a finished run.
+
+        When ns-viewer replaces the viewer options by its own defaults, which listen on all interfaces, the run's host
+        stays. When a folder of checkpoints is set, its newest is chosen, because nerfstudio would choose by the names
+        of all the files in it, and fail at those that it did not give.
+        """
         if name == "viewer" and "viewer" in self.__dict__ and value.websocket_host == ViewerConfig().websocket_host:
             value.websocket_host = self.viewer.websocket_host
+        if name == "load_dir" and "load_dir" in self.__dict__ and value is not None:
+            newest = newest_checkpoint(value)
+            self.load_step = None if newest is None else step_of(newest)
         super().__setattr__(name, value)
 
 

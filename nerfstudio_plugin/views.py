@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qsplat.cameras import Camera
-from qsplat.io.scene import PointCloud, Scene, View
+from qsplat.io.scene import PointCloud, View
 
 BackgroundChoice = Literal["auto", "random", "black", "white"]
 COLORS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "random": (0.149, 0.1647, 0.2157)}
@@ -31,14 +31,13 @@ def view_of(camera: Camera, batch: Mapping[str, Any], device: torch.device) -> V
     return View(name=str(batch.get("image_idx", "")), camera=camera, image=image, alpha=alpha, mask=mask)
 
 
-def scene_of_points(points: tuple[Tensor, Tensor] | None) -> Scene:
-    """A scene without photos that has nerfstudio's seed points, [n, 3] and RGB as bytes [n, 3].
+def points_of(points: tuple[Tensor, Tensor] | None) -> PointCloud:
+    """nerfstudio's seed points, [n, 3] and RGB as bytes [n, 3].
 
-    Without them it has a single one: there is a checkpoint to be loaded.
+    Where it has none there is a single point: a checkpoint is to be loaded.
     """
     positions, colors = (torch.zeros(1, 3), torch.zeros(1, 3)) if points is None else points
-    cloud = PointCloud(positions.float(), colors.float() / 255)
-    return Scene(name="", train=(), test=(), points=cloud, world_from_original=torch.eye(4))
+    return PointCloud(positions.float(), colors.float() / 255)
 
 
 def background_of(choice: BackgroundChoice, metadata: Mapping[str, Any]) -> Float[Tensor, "3"]:

@@ -34,6 +34,7 @@ from qsplat.training.model import SplatModel
 from qsplat.training.optimizers import gaussian_optimizers, optimizer_for
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.schedule import Schedule
+from qsplat.training.seeding import seed_in_view
 
 WARM_UP = 3
 """Steps of each phase, and repetitions of each part, that do not count."""
@@ -96,7 +97,10 @@ def measure(scene: Scene, gaussians: int, iterations: int) -> list[PhaseSpeed]:
 def breakdown(scene: Scene, config: FitConfig, *, head: bool, repetitions: int = 10) -> dict[str, float]:
     """Milliseconds of the parts of one step, each run alone."""
     view = scene.train[0]
-    parameters = parameters_of(initial_gaussians(scene, config))
+    generator = torch.Generator().manual_seed(config.seed)
+    points = scene.points or seed_in_view(scene.train, config.seeds, generator=generator)
+    start = initial_gaussians(points, max_gaussians=2 * config.seeds, sh_degree=3, generator=generator)
+    parameters = parameters_of(start)
     model = SplatModel(gaussians_of(parameters), QNN(QnnConfig()) if head else None, config=RasterConfig(depth=False))
     photo = view.image
 

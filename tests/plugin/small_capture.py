@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from plyfile import PlyData, PlyElement
+from scipy.spatial.transform import Rotation
 
 from qsplat.cameras import Camera
 from qsplat.gaussians import Splats
@@ -75,6 +76,32 @@ def write_capture(folder: Path, *, transparent: bool = False, masked: bool = Fal
     }  # fmt: skip
     (folder / "transforms.json").write_text(json.dumps(description))
     return folder
+
+
+def write_blender_files(folder: Path) -> None:
+    """The frames of a capture as the files of a blender scene: one to validate, one to test, the others to train on."""
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    for frame in frames:
+        frame["file_path"] = "./" + frame["file_path"].removesuffix(".png")
+    angle = 2 * np.arctan(WIDTH / (2 * FOCAL))
+    for split, part in {"train": frames[:-2], "val": frames[-2:-1], "test": frames[-1:]}.items():
+        description = {"camera_angle_x": angle, "frames": part}
+        (folder / f"transforms_{split}.json").write_text(json.dumps(description))
+
+
+def write_colmap_model(capture: Path, folder: Path) -> None:
+    """The cameras of a capture and the centres of the blobs as a text model of COLMAP."""
+    folder.mkdir(parents=True)
+    (folder / "cameras.txt").write_text(f"1 PINHOLE {WIDTH} {HEIGHT} {FOCAL} {FOCAL} {WIDTH / 2} {HEIGHT / 2}\n")
+    images = []
+    for index, frame in enumerate(json.loads((capture / "transforms.json").read_text())["frames"], start=1):
+        pose = np.linalg.inv(np.array(frame["transform_matrix"]) * [1, -1, -1, 1])
+        x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
+        numbers = " ".join(map(str, (w, x, y, z, *pose[:3, 3])))
+        images.append(f"{index} {numbers} 1 {Path(frame['file_path']).name}\n\n")
+    (folder / "images.txt").write_text("".join(images))
+    points = [f"{index} {x} {y} {z} 255 128 0 0.5\n" for index, (x, y, z) in enumerate(blobs().means.tolist(), start=1)]
+    (folder / "points3D.txt").write_text("".join(points))
 
 
 def run(config: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_capture import HEIGHT, VIEWS, WIDTH, write_capture
+from small_capture import HEIGHT, VIEWS, WIDTH, blobs, write_blender_files, write_capture, write_colmap_model
 
 from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.datamanager import QsplatDataManager, QsplatDataManagerConfig
@@ -46,6 +46,33 @@ def test_photos_of_nerfstudios_dataparser_are_limited_too(capture: Path):
 
     data = managed(capture, max_side=24, dataparser=NerfstudioDataParserConfig(), num_random=100)
     assert data.cached_train[0]["image"].shape == (18, 24, 3)
+    assert data.train_dataset.cameras.fx[0].item() == pytest.approx(25.0)
+    assert 0 < len(data.train_dataparser_outputs.metadata["points3D_xyz"]) <= 100
+
+
+def test_a_model_of_colmap_is_loaded_with_its_points(capture: Path):
+    from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+
+    write_colmap_model(capture, capture / "sparse" / "0")
+    data = managed(capture, dataparser=ColmapDataParserConfig(colmap_path=Path("sparse/0")), max_side=24)
+    assert len(data.train_dataset) == VIEWS - 2
+    assert data.cached_train[0]["image"].shape == (18, 24, 3)
+    points = data.train_dataparser_outputs.metadata["points3D_xyz"]
+    camera = camera_of(data.train_dataset.cameras[0:1])
+    seen = points @ camera.cam_from_world[:3, :3].T + camera.cam_from_world[:3, 3]
+    assert len(points) == len(blobs().means)
+    assert bool((seen[:, 2] > 0).all())
+
+
+def test_a_blender_scene_is_loaded_over_white(tmp_path: Path):
+    from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+
+    folder = write_capture(tmp_path / "glass", transparent=True)
+    write_blender_files(folder)
+    data = managed(folder, dataparser=BlenderDataParserConfig(), max_side=24, num_random=100)
+    assert (len(data.train_dataset), len(data.eval_dataset)) == (VIEWS - 2, 1)
+    assert data.cached_train[0]["image"].shape == (18, 24, 3)
+    assert data.cached_train[0]["image"][0, 0].tolist() == [255, 255, 255]
     assert data.train_dataset.cameras.fx[0].item() == pytest.approx(25.0)
     assert 0 < len(data.train_dataparser_outputs.metadata["points3D_xyz"]) <= 100
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.utils.eval_utils import eval_setup
 from small_capture import HEIGHT, WIDTH, run, write_capture
 
 from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.refusals import newest_checkpoint
 from qsplat.io.checkpoints import load_checkpoint
+from qsplat.io.ply import read_gaussians
 from qsplat.training.schedule import Schedule
 
 Configure = Callable[..., Any]
@@ -156,6 +160,116 @@ def test_a_truncated_checkpoint_is_refused_in_one_sentence(trained: Any, capture
         config.setup(local_rank=0, world_size=1)
 
 
+def test_a_checkpoint_of_any_name_is_resumed_from(trained: Any, capture: Path, configured: Configure, tmp_path: Path):
+    newest = newest_checkpoint(trained.checkpoint_dir)
+    assert newest is not None
+    config = configured(capture, iterations=2)
+    config.load_checkpoint = Path(shutil.copy(newest, tmp_path / "best.ckpt"))
+    resumed = run(config)
+    assert resumed.step == 301
+    assert resumed.config.optimizers["camera_opt"]["scheduler"].max_steps == 302
+
+
+def test_other_files_beside_the_checkpoints_do_not_matter(
+    trained: Any, capture: Path, configured: Configure, tmp_path: Path
+):
+    config = configured(capture, iterations=2)
+    folder = config.get_checkpoint_dir()
+    shutil.copytree(trained.checkpoint_dir, folder)
+    for name in ("step-foo.ckpt", "best.ckpt", "notes.txt"):
+        (folder / name).write_text("not a checkpoint of nerfstudio's")
+    assert eval_setup(config.get_base_dir() / "config.yml")[3] == 299
+    again = configured(capture, iterations=2)
+    again.load_dir = folder
+    assert run(again).step == 301
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(capture: Path, configured: Configure, tmp_path: Path):
+    config = configured(capture)
+    config.load_checkpoint = tmp_path / "best.ckpt"
+    torch.save({"weights": torch.zeros(1)}, config.load_checkpoint)
+    with pytest.raises(SystemExit, match=r"best\.ckpt is no checkpoint of ns-train"):
+        config.setup(local_rank=0, world_size=1)
+
+
+def test_a_checkpoint_of_a_network_of_another_size_is_refused(trained: Any, capture: Path, configured: Configure):
+    config = configured(capture, iterations=4)
+    config.pipeline.model.qnn_options = dataclasses.replace(config.pipeline.model.qnn_options, channels=8)
+    config.load_dir = trained.checkpoint_dir
+    trainer = config.setup(local_rank=0, world_size=1)
+    with pytest.raises(SystemExit, match=r"qnn\.stages\.0\.\w+ is \[64.*and \[8.*--pipeline\.model\.qnn\.channels"):
+        trainer.setup()
+
+
+WRONG_OPTIONS = {
+    "pipeline.model.qnn_options.kernel": 2,
+    "pipeline.model.qnn_options.start": 2.0,
+    "pipeline.model.num_downscales": -1,
+    "pipeline.model.sh_degree": 4,
+    "pipeline.datamanager.max_side": 0,
+    "pipeline.datamanager.num_random": 0,
+    "max_num_iterations": 0,
+}
+
+
+@pytest.mark.parametrize("option", WRONG_OPTIONS)
+def test_a_value_that_an_option_cannot_have_is_refused_in_one_sentence(
+    option: str, capture: Path, configured: Configure
+):
+    config = configured(capture)
+    *owners, name = option.split(".")
+    setattr(functools.reduce(getattr, owners, config), name, WRONG_OPTIONS[option])
+    with pytest.raises(SystemExit, match=str(WRONG_OPTIONS[option])) as refusal:
+        run(config)
+    assert str(refusal.value).startswith("qsplat: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_machine_without_kernels_is_told_before_the_run(
+    capture: Path, configured: Configure, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("qsplat.render.kernels.runnable_binaries", lambda: ())
+    config = configured(capture, iterations=2)
+    config.pipeline.model.backend = "cpu"
+    with pytest.raises(SystemExit, match="reference"):
+        run(config)
+
+
+def test_the_reference_trains_where_there_are_no_kernels(
+    capture: Path, configured: Configure, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("qsplat.render.kernels.runnable_binaries", lambda: ())
+    config = configured(capture, iterations=2)
+    config.pipeline.model.backend = "reference"
+    assert run(config).step == 1
+
+
+def test_gaussians_follow_the_seed_of_the_machine(capture: Path, configured: Configure):
+    starts = []
+    for seed in (1, 1, 2):
+        config = configured(capture, iterations=1)
+        config.pipeline.datamanager.dataparser = NerfstudioDataParserConfig(load_3D_points=False)
+        config.pipeline.datamanager.num_random = 100
+        config.machine.seed = seed
+        torch.manual_seed(seed)
+        trainer = config.setup(local_rank=0, world_size=1)
+        trainer.setup()
+        starts.append(trainer.pipeline.model)
+    first, again, other = starts
+    assert torch.equal(first.means, again.means)
+    assert torch.equal(first.quats, again.quats)
+    assert not torch.equal(first.means, other.means)
+    assert not torch.equal(first.quats, other.quats)
+
+
+def test_images_smaller_than_the_window_of_ssim_are_evaluated_without_it(capture: Path, configured: Configure):
+    config = configured(capture, iterations=2)
+    config.pipeline.datamanager.max_side = 8
+    metrics = run(config).pipeline.get_average_eval_image_metrics()
+    assert "psnr" in metrics
+    assert "ssim" not in metrics
+
+
 def test_camera_optimizer_and_bilateral_grid_are_trained(tmp_path: Path, configured: Configure):
     config = configured(write_capture(tmp_path / "masked", masked=True), iterations=6)
     config.pipeline.model.camera_optimizer.mode = "SO3xR3"
@@ -208,20 +322,25 @@ def test_ns_eval_writes_its_file(trained: Any, tmp_path: Path):
     assert {"psnr", "ssim", "psnr_base"} <= set(json.loads(path.read_text())["results"])
 
 
-class ExportGaussianSplat:
-    """Asks a model for what nerfstudio's exporter asks for, which needs open3d."""
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="nerfstudio needs ffmpeg for videos")
+def test_ns_render_interpolate_writes_a_video(trained: Any, tmp_path: Path):
+    from nerfstudio.scripts.render import RenderInterpolated
 
-    def __init__(self, folder: Path) -> None:
-        self.output_dir, self.output_filename = folder, "splat.ply"
+    path = tmp_path / "orbit.mp4"
+    config = trained.base_dir / "config.yml"
+    RenderInterpolated(config, path, interpolation_steps=2, rendered_output_names=["rgb", "depth"]).main()
+    assert path.stat().st_size > 0
 
-    def main(self, model: Any) -> torch.Tensor:
-        return model.shs_0
 
-
-def test_an_export_writes_the_network_beside_the_gaussians(
-    evaluated: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_ns_export_writes_the_gaussians_and_the_network_beside_them(
+    trained: Any, evaluated: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    ExportGaussianSplat(tmp_path).main(evaluated.model)
+    try:
+        from nerfstudio.scripts.exporter import ExportGaussianSplat
+    except (ImportError, OSError) as error:
+        pytest.skip(f"nerfstudio's exporter cannot be imported here: {error}")
+    ExportGaussianSplat(load_config=trained.base_dir / "config.yml", output_dir=tmp_path).main()
+    assert 0 < len(read_gaussians(tmp_path / "splat.ply")) <= evaluated.model.num_points
     head = load_checkpoint(tmp_path / "splat.qnn.safetensors").head
     assert head is not None
     for name, value in evaluated.model.qnn.state_dict().items():

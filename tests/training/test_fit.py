@@ -11,7 +11,7 @@ from qsplat.gaussians import Gaussians
 from qsplat.io.scene import PointCloud, Scene
 from qsplat.qnn import QnnConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
-from qsplat.training.fit import FitConfig, Fitted, fit
+from qsplat.training.fit import FitConfig, Fitted, fit, initial_gaussians
 from qsplat.training.model import SplatModel
 from qsplat.training.schedule import Schedule
 
@@ -53,6 +53,14 @@ def test_densification_adds_gaussians_up_to_the_cap(capture, densification):
     assert counts[0] == 31
     assert max(counts) > 31
     assert max(counts) <= 62
+
+
+@pytest.mark.parametrize(("cap", "count"), [(None, 5), (100, 5), (4, 2), (1, 1)])
+def test_a_run_starts_with_at_most_half_of_the_cap(cap, count):
+    points = PointCloud(torch.rand(5, 3), torch.rand(5, 3))
+    start = initial_gaussians(points, max_gaussians=cap, sh_degree=1, generator=torch.Generator().manual_seed(0))
+    assert len(start.means) == count
+    assert {tuple(mean) for mean in start.means.tolist()} <= {tuple(point) for point in points.positions.tolist()}
 
 
 def test_nothing_depends_on_the_head_before_its_switch_on(capture):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from nerfstudio.utils import writer
 
-from nerfstudio_plugin.progress import ProgressWriter, ProgressWriterConfig
+from nerfstudio_plugin.progress import ProgressWriter, ProgressWriterConfig, writer
 
 
 def reported(step: int, **metrics: float) -> None:

@@ -239,10 +239,12 @@ class QsplatModel(SplatfactoModel):
 
     @torch.no_grad()
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
-        """What is logged about an iteration. Nothing is computed in those of which nothing is logged."""
+        """What is logged about an iteration: nothing in those that are not logged, and of photos that are masked out."""
         if self.training and self.step % self._log_every:
             return {}
         photo, mask = self._target(outputs, batch)
+        if mask is not None and not bool(mask.any()):
+            return {}
         metrics = {
             "psnr": psnr(outputs["rgb"], photo, mask=mask),
             "gaussian_count": self.num_points,

@@ -239,7 +239,7 @@ class QsplatModel(SplatfactoModel):
 
     @torch.no_grad()
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
-        """What is logged about an iteration: nothing in those that are not logged, and of photos that are masked out."""
+        """What is logged about an iteration: nothing between two logged ones, nor of a photo that is masked out."""
         if self.training and self.step % self._log_every:
             return {}
         photo, mask = self._target(outputs, batch)

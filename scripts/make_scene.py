@@ -52,7 +52,12 @@ class Options:
 
 
 def make(options: Options) -> None:
-    """Render and write the scene; the folder appears only when it is complete."""
+    """Render and write the scene; the folder appears only when it is complete.
+
+    Raises:
+        ValueError: there is something else than an earlier scene where it is to be written.
+    """
+    _refuse_to_replace_others(options.output)
     mi = mitsuba(options.threads)
     start = time.monotonic()
     rng = np.random.default_rng(options.seed)
@@ -71,6 +76,13 @@ def make(options: Options) -> None:
     size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
     counts = f"{options.views} views, {len(points.positions)} points"
     print(f"{options.output}: {counts}, {size / 1e6:.1f} MB, {seconds:.0f} s")
+
+
+def _refuse_to_replace_others(output: Path) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not all((output / name).is_file() for name in ("transforms.json", POINTS)):
+        raise ValueError(f"--output {output} holds something that is no earlier scene: give another folder")
 
 
 def write(folder: Path, cameras: Orbit, photos: NDArray[np.uint8]) -> None:

@@ -28,7 +28,7 @@ PATCH = [(2 * x, 2 * y) for y in range(-2, 3) for x in range(-2, 3) if (x + y) %
 
 @runtime_checkable
 class Photo(Protocol):
-    """A camera and its photo: RGB in [0, 1], premultiplied by alpha if there is one."""
+    """A camera and its photo: RGB in [0, 1], premultiplied by alpha if there is one; a mask is True where it counts."""
 
     @property
     def camera(self) -> Camera: ...
@@ -36,6 +36,8 @@ class Photo(Protocol):
     def image(self) -> Float[Tensor, "h w 3"]: ...
     @property
     def alpha(self) -> Float[Tensor, "h w"] | None: ...
+    @property
+    def mask(self) -> Bool[Tensor, "h w"] | None: ...
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class SeedPoints:
 def seed_in_view(photos: Sequence[Photo], count: int, *, generator: torch.Generator | None = None) -> SeedPoints:
     """At most ``count`` random points that the cameras see.
 
-    Each lies on the ray of a random pixel (of an opaque one where photos have alpha), at that one of a few dozen random
-    depths, uniform in 1/depth, where the other photos that see it look most like its own around it: the mean absolute
+    Each lies on the ray of a random pixel (one that is opaque and not masked out), at that one of 96 random depths,
+    uniform in 1/depth, where the other photos that see it look most like its own around it: the mean absolute
     difference of colour and of relative brightness over a patch, in the better half of them. Rays that no two other
     photos see are dropped, unless there are not so many. It is the plane sweep of stereo vision (Collins 1996).
 
@@ -80,7 +82,7 @@ def seed_in_view(photos: Sequence[Photo], count: int, *, generator: torch.Genera
         positions = own.points[torch.arange(len(depth)), depth]
         parts.append(SeedPoints(positions[seen], own.colors[seen]))
     if sum(len(part.positions) for part in parts) == 0:
-        raise ValueError("no opaque pixel's ray is seen by three cameras: check the poses, or give sparse points")
+        raise ValueError("no usable pixel's ray is seen by three cameras: check the poses, or give sparse points")
     return SeedPoints(torch.cat([part.positions for part in parts]), torch.cat([part.colors for part in parts]))
 
 
@@ -110,6 +112,8 @@ class _Rays:
     def sample(photo: Photo, count: int, focus: Float[Tensor, "3"], generator: torch.Generator | None) -> _Rays | None:
         camera = photo.camera
         opaque = torch.ones_like(photo.image[..., 0]) if photo.alpha is None else (photo.alpha > 0.5).float()
+        if photo.mask is not None:
+            opaque = opaque * photo.mask
         if count == 0 or not bool(opaque.any()):
             return None
         chosen = torch.multinomial(opaque.flatten().cpu(), count, replacement=True, generator=generator)
@@ -132,6 +136,7 @@ class _Shrunk:
     camera: Camera
     image: Float[Tensor, "h w 3"]
     alpha: Float[Tensor, "h w"] | None
+    mask: Bool[Tensor, "h w"] | None
 
 
 def _shrunk(photo: Photo) -> _Shrunk:
@@ -139,10 +144,15 @@ def _shrunk(photo: Photo) -> _Shrunk:
     camera, alpha = photo.camera, photo.alpha
     factor = max(1.0, max(camera.width, camera.height) / LONGEST_SIDE)
     width, height = (max(1, round(side / factor)) for side in (camera.width, camera.height))
-    planes = photo.image if alpha is None else torch.cat([photo.image, alpha[..., None]], dim=-1)
-    planes = functional.interpolate(planes.permute(2, 0, 1)[None], size=(height, width), mode="area")[0]
-    image = planes.permute(1, 2, 0)
-    return _Shrunk(camera.resized(width, height), image[..., :3], None if alpha is None else image[..., 3])
+    extra = [plane.to(photo.image)[..., None] for plane in (alpha, photo.mask) if plane is not None]
+    planes = torch.cat([photo.image, *extra], dim=-1).permute(2, 0, 1)
+    image = functional.interpolate(planes[None], size=(height, width), mode="area")[0].permute(1, 2, 0)
+    return _Shrunk(
+        camera.resized(width, height),
+        image[..., :3],
+        None if alpha is None else image[..., 3],
+        None if photo.mask is None else image[..., -1] > 0.999,
+    )
 
 
 def _features(photo: Photo) -> Float[Tensor, "1 c h w"]:

@@ -126,3 +126,10 @@ def test_written_folder_holds_what_was_given(tmp_path: Path):
     torch.testing.assert_close(scene.train[0].image, torch.full((24, 32, 3), 90 / 255), atol=0.01, rtol=0)
     written = json.loads((tmp_path / "scene" / "transforms.json").read_text())
     np.testing.assert_allclose(written["frames"][2]["transform_matrix"], cameras.poses[2], atol=1e-7)
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path):
+    (tmp_path / "letter.txt").write_text("kept")
+    with pytest.raises(ValueError, match="holds something that is no earlier scene"):
+        make_scene.make(make_scene.Options(output=tmp_path))
+    assert (tmp_path / "letter.txt").read_text() == "kept"

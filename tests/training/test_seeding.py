@@ -72,3 +72,15 @@ def test_what_cannot_be_seeded_is_said(capture):
     empty = [replace(view, alpha=torch.zeros(36, 48)) for view in capture.train]
     with pytest.raises(ValueError, match="seen by three cameras"):
         seed_in_view(empty, 100)
+
+
+def test_pixels_that_are_masked_out_seed_nothing(capture):
+    left = torch.zeros(36, 48, dtype=torch.bool)
+    left[:, :24] = True
+    views = [replace(view, alpha=None, mask=left) for view in capture.train]
+    points = seed_in_view(views, 60).positions
+    local = torch.stack([points @ v.camera.cam_from_world[:3, :3].T + v.camera.cam_from_world[:3, 3] for v in views])
+    columns = local[..., 0] / local[..., 2] * 60.0 + 24.0
+    assert bool((columns.min(dim=0).values < 24).all()), "each point is on the ray of a pixel that counts"
+    with pytest.raises(ValueError, match="no usable pixel"):
+        seed_in_view([replace(view, mask=torch.zeros_like(left)) for view in capture.train], 60)

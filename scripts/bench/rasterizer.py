@@ -220,7 +220,7 @@ def show(rows: list[Row], projections: list[ProjectionRow]) -> None:
             table.add_column(name.replace("_", " "), justify="right")
         for record in records:
             table.add_row(*(str(value) for value in asdict(record).values()))
-        Console().print(table)
+        Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Threads that wait without spinning: on a machine that does anything else, they would slow each other down several times.
 export OMP_WAIT_POLICY ?= passive
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: demo install test test-gpu check format bench
 

@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Threads that wait without spinning: on a machine that does anything else, they would slow each other down several times.
+# Threads that wait without spinning: on a machine that does other things as well, the joint phase is faster.
 export OMP_WAIT_POLICY ?= passive
 export PATH := $(abspath $(BIN)):$(PATH)
 

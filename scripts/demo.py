@@ -174,7 +174,7 @@ def shown(path: Path) -> Path:
 def main() -> int:
     """Run the demo; a failure is one sentence and status 1. The last line says where the page is."""
     began = time.monotonic()
-    # Threads that spin while they wait make a busy machine several times slower. Torch reads this when it is imported.
+    # Threads that spin while they wait slow the joint phase on a busy machine. Torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         path = demo(tyro.cli(Options, description=__doc__))

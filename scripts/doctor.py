@@ -142,7 +142,7 @@ def _waiting() -> tuple[State, str, str]:
     policy = os.environ.get("OMP_WAIT_POLICY", "").lower()
     if policy == "passive":
         return "ok", "asleep", ""
-    remedy = "where other programs run as well, training is several times faster with export OMP_WAIT_POLICY=passive"
+    remedy = "where other programs run as well, the joint phase is faster with export OMP_WAIT_POLICY=passive"
     return "optional", "spinning", remedy
 
 

@@ -13,7 +13,7 @@ demo: install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt overrides.txt setup.py $(wildcard qsplat/render/kernels/*.c qsplat/render/kernels/*.h)
+$(STAMP): pyproject.toml constraints.txt overrides.txt setup.py $(wildcard qsplat/kernels/*.c qsplat/kernels/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable ".[dev,sfm,tools]"

@@ -13,7 +13,7 @@ from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
-KERNELS = Path(__file__).parent / "qsplat" / "render" / "kernels"
+KERNELS = Path(__file__).parent / "qsplat" / "kernels"
 TARGETS = {
     "x86_64_v4": ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4"],
     "x86_64_v3": ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v3"],

@@ -184,8 +184,8 @@ def _gsplat() -> tuple[State, str, str]:
 def _kernels() -> tuple[State, str, str]:
     import torch
 
-    from qsplat.render import kernels
-    from qsplat.render.contract import BackendUnavailable
+    from qsplat import kernels
+    from qsplat.kernels import BackendUnavailable
 
     try:
         name = kernels.best_binary()

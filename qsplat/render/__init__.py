@@ -6,7 +6,8 @@ from typing import Literal
 
 from qsplat.cameras import Camera
 from qsplat.gaussians import Splats
-from qsplat.render.contract import BackendUnavailable, RasterConfig, Rendering, Trace
+from qsplat.kernels import BackendUnavailable
+from qsplat.render.contract import RasterConfig, Rendering, Trace
 
 Backend = Literal["reference", "cpu", "cuda"]
 

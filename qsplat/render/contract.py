@@ -33,10 +33,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class BackendUnavailable(RuntimeError):
-    """A backend that was asked for by name cannot run here; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class RasterConfig:
     """Every threshold of the image equation.

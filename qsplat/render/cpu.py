@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qsplat import kernels
 from qsplat.cameras import Camera
 from qsplat.gaussians import Splats
-from qsplat.render import kernels
 from qsplat.render.contract import RasterConfig, Rendering, Trace
 
 RECORD = 5

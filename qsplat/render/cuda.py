@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qsplat.cameras import Camera
 from qsplat.gaussians import Splats
-from qsplat.render.contract import BackendUnavailable, RasterConfig, Rendering, Trace
+from qsplat.kernels import BackendUnavailable
+from qsplat.render.contract import RasterConfig, Rendering, Trace
 from qsplat.render.projection import view_channels
 
 

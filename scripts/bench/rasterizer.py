@@ -69,8 +69,8 @@ def main() -> None:
 
     import torch
 
+    from qsplat.kernels import best_binary, runnable_binaries
     from qsplat.render import BackendUnavailable
-    from qsplat.render.kernels import best_binary, runnable_binaries
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -126,7 +126,8 @@ class Case:
     def __init__(self, size: tuple[int, int, int], binary: str) -> None:
         import torch
 
-        from qsplat.render import RasterConfig, kernels
+        from qsplat import kernels
+        from qsplat.render import RasterConfig
         from qsplat.render.cpu import Call, Composite, Project
 
         self.size, self.binary = size, binary

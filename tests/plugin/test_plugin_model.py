@@ -228,7 +228,7 @@ def test_a_value_that_an_option_cannot_have_is_refused_in_one_sentence(
 def test_a_machine_without_kernels_is_told_before_the_run(
     capture: Path, configured: Configure, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("qsplat.render.kernels.runnable_binaries", lambda: ())
+    monkeypatch.setattr("qsplat.kernels.runnable_binaries", lambda: ())
     config = configured(capture, iterations=2)
     config.pipeline.model.backend = "cpu"
     with pytest.raises(SystemExit, match="reference"):
@@ -238,7 +238,7 @@ def test_a_machine_without_kernels_is_told_before_the_run(
 def test_the_reference_trains_where_there_are_no_kernels(
     capture: Path, configured: Configure, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("qsplat.render.kernels.runnable_binaries", lambda: ())
+    monkeypatch.setattr("qsplat.kernels.runnable_binaries", lambda: ())
     config = configured(capture, iterations=2)
     config.pipeline.model.backend = "reference"
     assert run(config).step == 1

@@ -15,9 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from named_scenes import SCENES, camera, crowd, needles, one_splat, random_splats, tall_image, turned_pose
 
+from qsplat import kernels
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Splats, seed_from_points
-from qsplat.render import BackendUnavailable, RasterConfig, kernels, rasterize
+from qsplat.render import BackendUnavailable, RasterConfig, rasterize
 from qsplat.render import cpu as cpu_backend
 
 WITHOUT_CUTOFFS = RasterConfig(alpha_cut=0.0, alpha_max=1 - 1e-6, transmittance_stop=0.0)

@@ -60,7 +60,7 @@ def test_an_optional_thing_that_fails_keeps_nothing_from_running(doctor, monkeyp
 
 
 def test_a_machine_without_kernels_is_told_so(doctor, monkeypatch):
-    from qsplat.render import kernels
+    from qsplat import kernels
 
     monkeypatch.setattr(kernels, "runnable_binaries", lambda: ())
     state, detail, remedy = doctor.CHECKS["CPU kernels"]()

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from qsplat.render.contract import BackendUnavailable
-
 FOLDER = Path(__file__).parent
 IDLE_WORKSPACES = 2
 """Workspaces kept for later images: one for training and one for a viewer in another thread."""
@@ -21,6 +19,10 @@ X86_FEATURES = {
     "x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"},
 }
 """What a binary needs beyond the next one, best first. Source: the micro-architecture levels of the x86-64 psABI."""
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that was asked for by name cannot run here; the message says why and what to do."""
 
 
 def _fields(kind: type, names: str) -> list[tuple[str, type]]:

@@ -1,5 +1,5 @@
-/* Splats in the world to records of 2D Gaussians. The equation is in ../contract.py, the slow twin in ../projection.py
- * and ../sh.py. */
+/* Splats in the world to records of 2D Gaussians. The equation is in ../render/contract.py, the slow twin in
+ * ../render/projection.py and ../render/sh.py. */
 #include "projection.h"
 
 INLINE vint is_finite(vfloat value) {

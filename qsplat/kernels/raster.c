@@ -1,4 +1,4 @@
-/* Depth sort, binning and compositing of 2D Gaussians, forward and backward. The equation is in ../contract.py.
+/* Depth sort, binning and compositing of 2D Gaussians, forward and backward. The equation is in ../render/contract.py.
  *
  * Splats are sorted by depth once; a stable counting sort then lists them per tile. A tile is made of blocks of 4x4
  * pixels, one vector each. Splats of a tile are taken in batches: first the blocks that the ellipse alpha = alpha_cut

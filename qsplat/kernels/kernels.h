@@ -1,4 +1,4 @@
-/* The interface that qsplat/render/cpu.py calls through ctypes; its structures mirror these. */
+/* The interface that qsplat/kernels/__init__.py declares and qsplat/render/cpu.py calls through ctypes; its structures mirror these. */
 #ifndef QSPLAT_KERNELS_H
 #define QSPLAT_KERNELS_H
 

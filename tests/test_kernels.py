@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qsplat.render import kernels
+from qsplat import kernels
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
@@ -24,7 +24,8 @@ from pathlib import Path
 
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Splats
-from qsplat.render import RasterConfig, cpu, kernels
+from qsplat import kernels
+from qsplat.render import RasterConfig, cpu
 
 library = kernels.load_file(Path(sys.argv[1]))
 torch.set_num_threads(2)

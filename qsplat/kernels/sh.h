@@ -1,5 +1,5 @@
 /* Real spherical harmonics up to degree 3 and their derivatives, sixteen directions at a time. The slow twin with the
- * sources is ../sh.py. */
+ * sources is ../render/sh.py. */
 #ifndef QSPLAT_SH_H
 #define QSPLAT_SH_H
 

@@ -229,7 +229,7 @@ class QsplatModel(SplatfactoModel):
         """The photometric loss and what densification, camera optimizer and bilateral grid add to it."""
         photo, mask = self._target(outputs, batch)
         rgb, weight = outputs["rgb"], self.config.ssim_lambda
-        losses = {"main_loss": photometric_loss(rgb, photo, ssim_weight=weight, mask=mask)}
+        losses = {"main_loss": photometric_loss(rgb, photo, ssim_weight=weight, mask=mask, threads=self._threads)}
         if self.training:
             losses["regularization"] = regularization(gaussians_of(self.gauss_params), self.config.densification)
             self.camera_optimizer.get_loss_dict(losses)

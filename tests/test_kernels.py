@@ -26,6 +26,7 @@ from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Splats
 from qsplat import kernels
 from qsplat.render import RasterConfig, cpu
+from qsplat.training.losses import Photometric
 
 library = kernels.load_file(Path(sys.argv[1]))
 torch.set_num_threads(2)
@@ -50,6 +51,10 @@ for count, harmonics, features, size, window in (
         image = cpu.rasterize(Splats(*fields), view, config, library=library)
         (image.color.sum() + image.alpha.sum() + (0 if image.depth is None else image.depth.sum())).backward()
         drawn += 1
+for height, width, channels in ((1, 1, 3), (11, 11, 3), (40, 23, 1), (70, 90, 4), (9, 64, 3)):
+    image = torch.rand(height, width, channels, generator=generator).requires_grad_()
+    for mask in (None, torch.rand(height, width, generator=generator) < 0.5):
+        Photometric.apply(image, torch.rand(image.shape), mask, 0.2, 3, library).backward()
 print("drawn", drawn)
 """
 
@@ -57,6 +62,7 @@ print("drawn", drawn)
 def test_structures_have_the_size_of_their_c_twins():
     assert ctypes.sizeof(kernels.Projection) == 8 + 7 * 4 + 7 * 4 + 19 * 8
     assert ctypes.sizeof(kernels.RasterImage) == 8 + 9 * 4 + 4 + 12 * 8
+    assert ctypes.sizeof(kernels.PhotometricLoss) == 4 * 4 + 2 * 4 + 5 * 8
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,16 @@ class RasterImage(_Arguments):
     )
 
 
+class PhotometricLoss(_Arguments):
+    """Mirror of the structure in ``kernels.h``."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int32, "channels width height threads"),
+        *_fields(ctypes.c_float, "absolute_weight similarity_weight"),
+        *_fields(ctypes.c_void_p, "prediction target mask gradient sums"),
+    )
+
+
 class Workspace:
     """Memory of one image inside the library, handed to a later image when its last user is gone."""
 
@@ -143,6 +153,7 @@ def load_file(path: Path) -> ctypes.CDLL:
         function.argtypes = (ctypes.POINTER(Projection),)
     for function in (library.qsplat_raster_forward, library.qsplat_raster_backward):
         function.argtypes = (ctypes.c_void_p, ctypes.POINTER(RasterImage))
+    library.qsplat_photometric_loss.argtypes = (ctypes.c_void_p, ctypes.POINTER(PhotometricLoss))
     return library
 
 

@@ -36,16 +36,31 @@ typedef struct {
     float *grad_pose, *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_sh, *grad_features;
 } Projection;
 
+/* Two images of row-major interleaved pixels: absolute_weight * sum |prediction - target| and similarity_weight * sum
+ * SSIM, over the pixels whose byte in the mask is not 0 (all, if it is NULL). `sums` gets both without their weights,
+ * `gradient` (NULL: not wanted) that of the first minus the second with respect to the prediction. Where the images are
+ * smaller than the window of SSIM there is no second. */
+typedef struct {
+    int32_t channels, width, height, threads;
+    float absolute_weight, similarity_weight;
+    const float *prediction, *target;
+    const uint8_t *mask;
+    float *gradient;
+    double *sums;
+} PhotometricLoss;
+
 /* 0, or 1 when memory ran out. */
 API int qsplat_project_forward(const Projection *projection);
 API int qsplat_project_backward(const Projection *projection);
 
-/* Memory of one image that lasts from its forward to its backward pass, reused by later images. NULL: out of memory. */
+/* Memory of one image, for a rasterizer from its forward to its backward pass, reused by later images. NULL: out of
+ * memory. */
 API void *qsplat_workspace_create(void);
 API void qsplat_workspace_destroy(void *workspace);
 
 /* 0, or 1 when memory ran out. */
 API int qsplat_raster_forward(void *workspace, const RasterImage *image);
 API int qsplat_raster_backward(void *workspace, const RasterImage *image);
+API int qsplat_photometric_loss(void *workspace, const PhotometricLoss *loss);
 
 #endif

@@ -1,4 +1,4 @@
-/* What the parts of the rasterizer share: the workspace, a tile on its way through its splats, and what one splat does
+/* What the parts of the rasterizer share: a tile on its way through its splats, and what one splat does
  * to one block of pixels. */
 #ifndef QSPLAT_RASTER_H
 #define QSPLAT_RASTER_H
@@ -6,6 +6,7 @@
 #include "kernels.h"
 #include "parallel.h"
 #include "vector.h"
+#include "workspace.h"
 
 #define BLOCK 4
 #define ACROSS 16 /* blocks per tile, at most 16: the ids of a block row are stored as one vector */
@@ -31,27 +32,6 @@ typedef struct {
 } Area;
 
 typedef struct {
-    void *data;
-    size_t size;
-} Buffer;
-
-/* Buffers of the workspace. */
-enum {
-    KEYS, KEYS_B, ORDER, ORDER_B, COUNTS,  /* binning.c */
-    PACKS, AREAS, SLOTS_BEGIN,             /* per splat: packed, tiles that it reaches, its first slot */
-    TILES, STARTS, LISTS,                  /* splats per tile and thread; starts of the tiles' lists; the lists */
-    DONE, SLOTS, PLANES,                   /* splats composited per tile; sums per pair; planes per thread */
-    BUFFERS
-};
-
-typedef struct {
-    Buffer buffers[BUFFERS];
-    int64_t seen;   /* splats that reach the window */
-    uint32_t pairs; /* (splat, tile) */
-    int failed;
-} Workspace;
-
-typedef struct {
     const RasterImage *image;
     Workspace *work;
     int channels, stride, slot;           /* with depth; floats of a packed splat, of a slot */
@@ -62,9 +42,6 @@ typedef struct {
 } Job;
 
 #define DATA(which) (job->work->buffers[which].data)
-
-/* Space in a buffer of the workspace; sets `failed` when there is none. */
-void *reserve(Workspace *work, int which, size_t size);
 
 /* binning.c: the splats of each tile, nearest first. Called by the whole team. */
 void bin(Job *job, Team *team, int rank);

@@ -1,10 +1,11 @@
-"""The photometric loss against torchmetrics, finite differences, and its masks."""
+"""The photometric loss against torchmetrics, finite differences, its slow twin, and its masks."""
 
 import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from qsplat.training.losses import photometric_loss
+from qsplat import kernels
+from qsplat.training.losses import Photometric, photometric_loss, portable_loss
 from qsplat.training.ssim import ssim_map
 
 
@@ -34,6 +35,37 @@ def test_loss_is_the_weighted_sum_of_l1_and_dissimilarity():
 def test_equal_images_have_no_loss():
     photo = pair(20, 25)[1]
     assert photometric_loss(photo, photo).abs() < 1e-6
+
+
+@pytest.mark.parametrize("binary", kernels.runnable_binaries())
+@pytest.mark.parametrize("ssim_weight", [0.2, 0.0, 1.0])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [(60, 83, 3), (11, 11, 3), (12, 40, 1), (33, 27, 4), (10, 50, 3), (1, 1, 3)])
+def test_the_kernel_agrees_with_its_slow_twin_on_any_number_of_threads(size, masked, ssim_weight, binary):
+    generator = torch.Generator().manual_seed(sum(size))
+    photo = torch.rand(size, generator=generator)
+    prediction = photo + 0.1 * torch.randn(size, generator=generator)
+    mask = torch.rand(size[:2], generator=generator) < 0.8 if masked else None
+    exact = prediction.double().requires_grad_()
+    expected = portable_loss(exact, photo.double(), ssim_weight=ssim_weight, mask=mask)
+    expected.backward()
+    given = prediction.requires_grad_()
+    results = []
+    for threads in (1, 2, 5):
+        given.grad = None
+        loss = Photometric.apply(given, photo, mask, ssim_weight, threads, kernels.load(binary))
+        (3 * loss).backward()
+        results.append((loss.detach(), given.grad))
+    loss, gradient = results[0]
+    assert all(torch.equal(loss, other[0]) and torch.equal(gradient, other[1]) for other in results)
+    torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=1e-7)
+    assert (gradient / 3 - exact.grad).norm() <= 2e-6 * exact.grad.norm()
+
+
+def test_images_that_are_not_contiguous_are_compared_as_they_are():
+    prediction, photo = pair(30, 40)
+    turned = photometric_loss(prediction.transpose(0, 1), photo.transpose(0, 1))
+    torch.testing.assert_close(turned, photometric_loss(prediction, photo))
 
 
 def test_gradient_agrees_with_finite_differences():
@@ -75,7 +107,7 @@ def test_an_empty_mask_gives_zero_and_finite_gradients():
 
 def test_an_image_smaller_than_the_window_is_compared_by_l1():
     prediction, photo = pair(10, 40)
-    assert torch.equal(photometric_loss(prediction, photo), (prediction - photo).abs().mean())
+    torch.testing.assert_close(photometric_loss(prediction, photo), (prediction - photo).abs().mean())
     with pytest.raises(ValueError, match="40x10 pixels: SSIM needs at least 11"):
         ssim_map(prediction, photo)
 

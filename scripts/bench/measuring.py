@@ -162,12 +162,28 @@ def count(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> tuple[int, int]:
+    """Width and height in ``text``, such as 400x300."""
+    width, cross, height = text.partition("x")
+    if not cross:
+        raise argparse.ArgumentTypeError(f"{text!r}: give WIDTHxHEIGHT in pixels, such as 400x300")
+    return count(width), count(height)
+
+
+def case(text: str) -> tuple[int, int, int]:
+    """Gaussians, width and height in ``text``, such as 30000@400x300."""
+    gaussians, at, pixels = text.partition("@")
+    if not at:
+        raise argparse.ArgumentTypeError(f"{text!r}: give GAUSSIANS@WIDTHxHEIGHT, such as 30000@400x300")
+    return count(gaussians), *size(pixels)
+
+
 def file_to_write(text: str) -> Path:
     """The path ``text``, if a file can be written there."""
     path = Path(text)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder: give the file to write")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written: give a path in a folder that you may write to")
     return path

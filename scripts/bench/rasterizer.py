@@ -1,31 +1,52 @@
 """How fast the cpu backend is on this machine.
 
-    python scripts/bench/rasterizer.py [--json FILE] [--threads N] [--repeats N] [--binary NAME ...]
+    python scripts/bench/rasterizer.py [--json FILE] [--threads N] [--repeats N] [--cases N@WxH ...] [--channels N ...]
+                                       [--binary NAME ...]
 
 Draws random splats (3-sigma major radius log-uniform in 2 to 10 pixels, aspect 0.3 to 1, 0.3 square pixels of blur,
 opacity 0.1 to 0.9) and times the rasterizer (depth sort, binning, compositing) and, apart from it, the projection with
-harmonics of degree 3. Cases and binaries take turns; numbers are medians. ``overlap_per_pixel`` is the sum of the areas
-of the ellipses in which alpha reaches 1/255, divided by the pixels; ``ns_per_overlap`` divides the total time by that
-sum. ``sgemm_gflops`` is a float32 matrix product measured between the repeats: compare machines by it.
+harmonics of degree 3. ``overlap_per_pixel`` is the sum of the areas of the ellipses in which alpha reaches 1/255,
+divided by the pixels; ``ns_per_overlap`` divides the total time by that sum. ``sgemm_gflops`` is a float32 matrix
+product measured between the repeats: compare machines by it.
+
+The twins are the same in torch operations: ``qsplat/render/projection.py`` beside the projection, and the reference
+backend beside the whole rendering of a small case.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import statistics
 import sys
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from measuring import (
+    Options,
+    Times,
+    case,
+    count,
+    forward_and_backward,
+    machine,
+    run,
+    show,
+    take_turns,
+    use_threads,
+    write_json,
+)
 
 if TYPE_CHECKING:
+    import torch
+
     from qsplat.cameras import Camera
     from qsplat.gaussians import Splats
 
+Size = tuple[int, int, int]
+"""Gaussians, width and height."""
 CASES = ((20_000, 400, 300), (30_000, 400, 300), (100_000, 400, 300), (20_000, 800, 600), (100_000, 800, 600))
+CHANNELS_CASE = (30_000, 400, 300)
+TWIN_CASE = (1000, 128, 96)
+"""What the reference backend draws in about a second."""
 
 
 @dataclass(frozen=True)
@@ -46,183 +67,213 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ProjectionRow:
-    """Times of projection and harmonics on one case."""
+class TwinRow:
+    """Times of a part and of its twin; ``ratio`` is that of the totals."""
 
     gaussians: int
+    width: int
+    height: int
     forward_ms: float
     backward_ms: float
+    twin_forward_ms: float
+    twin_backward_ms: float
+    ratio: float
     threads: int
     isa: str
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file for the rows")
-    parser.add_argument("--threads", type=int, help="threads, torch's own number by default")
-    parser.add_argument("--repeats", type=int, default=15, help="repeats of every case (default 15)")
-    parser.add_argument("--binary", nargs="+", help="binaries to measure, all that this processor can run by default")
-    options = parser.parse_args()
-    if options.repeats < 1 or (options.threads is not None and options.threads < 1):
-        sys.exit(f"--repeats {options.repeats} --threads {options.threads}: both must be at least 1")
+    options = Options(__doc__)
+    options.add_count("--threads", default=None, help="threads, torch's own number when not given")
+    options.add_count("--repeats", default=15, help="repeats of every case")
+    options.add_argument("--cases", nargs="+", type=case, default=CASES, metavar="N@WxH", help="Gaussians at a size")
+    options.add_argument("--channels", nargs="+", type=count, default=(1, 3, 4, 8, 16), metavar="N", help="to compare")
+    options.add_argument("--binary", nargs="+", metavar="NAME", help="all that this processor can run when not given")
+    given = options.parse_args(arguments)
 
+    def bench() -> None:
+        use_threads(given.threads)
+        found = measure(given.cases, given.channels, binaries(given.binary), given.repeats)
+        if given.json:
+            write_json(given.json, found)
+        for title, table in TABLES.items():
+            show(title, found[table])
+
+    return run(bench)
+
+
+TABLES = {
+    "rasterizer, RGB": "rows",
+    "rasterizer by channels": "channels",
+    "projection and harmonics of degree 3, beside torch operations": "projection",
+    "whole rendering, beside the reference backend": "twins",
+}
+
+
+def binaries(wanted: Sequence[str] | None) -> Sequence[str]:
+    """The binaries to measure.
+
+    Raises:
+        ValueError: this processor does not run one of them.
+        BackendUnavailable: it runs none at all.
+    """
+    from qsplat.kernels import best_binary, runnable_binaries
+
+    best_binary()
+    unknown = set(wanted or ()) - set(runnable_binaries())
+    if unknown:
+        raise ValueError(f"--binary {' '.join(sorted(unknown))}: this processor runs {' '.join(runnable_binaries())}")
+    return wanted or runnable_binaries()
+
+
+def measure(sizes: Sequence[Size], channels: Sequence[int], names: Sequence[str], repeats: int) -> dict[str, Any]:
+    """Every table: cases take turns within a part. To the projection the size of the image hardly matters."""
     import torch
 
-    from qsplat.kernels import best_binary, runnable_binaries
-    from qsplat.render import BackendUnavailable
+    threads = torch.get_num_threads()
+    images = [Image(size, name) for size in sizes for name in names]
+    broad = [(width, Image(CHANNELS_CASE, name, channels=width)) for width in channels for name in names]
+    found = take_turns([one.composite for one in images] + [one.composite for _, one in broad], repeats)
+    rows = [
+        asdict(one.row(times, found.sgemm_gflops, threads))
+        for one, times in zip([*images, *(one for _, one in broad)], found.medians, strict=True)
+    ]
+    flat = [one for one in images if one.size[1:] == sizes[0][1:]]
+    both = take_turns([part for one in flat for part in (one.project, one.project_in_torch)], repeats)
+    pairs = zip(flat, both.medians[::2], both.medians[1::2], strict=True)
+    small = Image(TWIN_CASE, names[0])
+    fast, slow = take_turns([small.render, small.render_by_reference], max(1, repeats // 5)).medians
+    return {
+        "machine": machine(),
+        "rows": rows[: len(images)],
+        "channels": [{"channels": width, **row} for (width, _), row in zip(broad, rows[len(images) :], strict=True)],
+        "projection": [asdict(one.beside(times, twin, threads)) for one, times, twin in pairs],
+        "twins": [asdict(small.beside(fast, slow, threads))],
+    }
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    try:
-        best_binary()
-    except BackendUnavailable as problem:
-        sys.exit(str(problem))
-    unknown = set(options.binary or ()) - set(runnable_binaries())
-    if unknown:
-        sys.exit(f"--binary {' '.join(sorted(unknown))}: this processor runs {' '.join(runnable_binaries())}")
-    rows, projections = measure(tuple(options.binary or runnable_binaries()), options.repeats)
-    if options.json:
-        unfinished = options.json.with_suffix(".unfinished")
-        unfinished.write_text(
-            json.dumps({"rows": [*map(asdict, rows)], "projection": [*map(asdict, projections)]}, indent=1)
+
+class Image:
+    """One case on one binary, ready to be timed. ``channels`` replace the harmonics by as many plain features."""
+
+    def __init__(self, size: Size, binary: str, *, channels: int | None = None, **layer: Any) -> None:
+        import torch
+
+        from qsplat import kernels
+        from qsplat.render import RasterConfig
+        from qsplat.render.cpu import Call, Project
+
+        self.size, self.binary = size, binary
+        self.splats, self.camera = random_layer(*size, **layer)
+        if channels is not None:
+            features = torch.rand(size[0], channels, generator=torch.Generator().manual_seed(channels))
+            self.splats = replace(self.splats, sh=None, features=features)
+        self.config = RasterConfig(depth=False)
+        self.call = Call(self.camera, self.config, kernels.load(binary))
+        s = self.splats
+        self.fields = [s.means, s.quats, s.scales, s.opacities, s.sh, s.features]
+        self.learnt = [field.requires_grad_() for field in self.fields if field is not None]
+        means2d, records, self.radii = Project.apply(self.call, self.camera.cam_from_world, *self.fields)
+        self.flat = [means2d.detach().requires_grad_(), records.detach().requires_grad_()]
+        self.overlaps = overlaps(records[self.radii > 0].detach())
+
+    def composite(self) -> Times:
+        """Depth sort, binning and compositing."""
+        from qsplat.render.cpu import Composite
+
+        return forward_and_backward(lambda: Composite.apply(self.call, *self.flat, self.radii), self.flat)
+
+    def project(self) -> Times:
+        """Projection and harmonics."""
+        from qsplat.render.cpu import Project
+
+        pose = self.camera.cam_from_world
+        return forward_and_backward(lambda: Project.apply(self.call, pose, *self.fields), self.learnt)
+
+    def project_in_torch(self) -> Times:
+        """The same in torch operations."""
+        from qsplat.render.projection import project
+
+        def parts() -> list[torch.Tensor]:
+            flat = project(self.splats, self.camera, self.config)
+            return [flat.means2d, flat.conics, flat.opacities, flat.depths, flat.channels]
+
+        return forward_and_backward(parts, self.learnt)
+
+    def render(self) -> Times:
+        """Projection and rasterizer together."""
+        from qsplat.render import cpu
+
+        return forward_and_backward(
+            lambda: cpu.rasterize(self.splats, self.camera, self.config, library=self.call.library).color, self.learnt
         )
-        unfinished.replace(options.json)
-    show(rows, projections)
+
+    def render_by_reference(self) -> Times:
+        """The same by the reference backend."""
+        from qsplat.render import reference
+
+        return forward_and_backward(
+            lambda: reference.rasterize(self.splats, self.camera, self.config).color, self.learnt
+        )
+
+    def row(self, times: Times, sgemm_gflops: float, threads: int) -> Row:
+        """What is written about the rasterizer."""
+        total = times["forward_ms"] + times["backward_ms"]
+        return Row(
+            *self.size,
+            overlap_per_pixel=round(self.overlaps / (self.size[1] * self.size[2]), 2),
+            **times,
+            total_ms=round(total, 3),
+            ns_per_overlap=round(total * 1e6 / self.overlaps, 3),
+            sgemm_gflops=sgemm_gflops,
+            threads=threads,
+            isa=self.binary,
+        )
+
+    def beside(self, times: Times, twin: Times, threads: int) -> TwinRow:
+        """What is written about a part and its twin."""
+        ratio = round(sum(twin.values()) / sum(times.values()), 1)
+        twins = {f"twin_{name}": value for name, value in twin.items()}
+        return TwinRow(*self.size, **times, **twins, ratio=ratio, threads=threads, isa=self.binary)
 
 
-def random_layer(count: int, width: int, height: int) -> tuple[Splats, Camera]:
-    """Flat splats that face the camera, all over the image, at random depths."""
+def random_layer(
+    gaussians: int, width: int, height: int, *, zoom: float = 1.0, opacities: tuple[float, float] = (0.1, 0.9)
+) -> tuple[Splats, Camera]:
+    """Flat splats that face the camera, all over the image, at random depths, ``zoom`` times as large as usual."""
     import torch
 
     from qsplat.cameras import Camera
     from qsplat.gaussians import Splats
 
-    generator = torch.Generator().manual_seed(count)
+    generator = torch.Generator().manual_seed(gaussians)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=generator) * (high - low) + low
 
     focal = float(width)
-    depth = uniform(1, 5, count)
-    pixels = torch.stack([uniform(0, width, count), uniform(0, height, count)], dim=-1)
+    depth = uniform(1, 5, gaussians)
+    pixels = torch.stack([uniform(0, width, gaussians), uniform(0, height, gaussians)], dim=-1)
     slopes = (pixels - torch.tensor([width / 2, height / 2])) / focal
-    major = torch.exp(uniform(math.log(2), math.log(10), count)) / 3 * depth / focal
-    turn = uniform(0, math.pi, count) / 2
-    zero = torch.zeros(count)
+    major = zoom * torch.exp(uniform(math.log(2), math.log(10), gaussians)) / 3 * depth / focal
+    turn = uniform(0, math.pi, gaussians) / 2
+    zero = torch.zeros(gaussians)
     splats = Splats(
-        means=torch.cat([slopes, torch.ones(count, 1)], dim=-1) * depth[:, None],
+        means=torch.cat([slopes, torch.ones(gaussians, 1)], dim=-1) * depth[:, None],
         quats=torch.stack([turn.cos(), zero, zero, turn.sin()], dim=-1),
-        scales=torch.stack([major, major * uniform(0.3, 1, count), 1e-4 * major], dim=-1),
-        opacities=uniform(0.1, 0.9, count),
-        sh=torch.randn(count, 16, 3, generator=generator) * 0.2,
+        scales=torch.stack([major, major * uniform(0.3, 1, gaussians), 1e-4 * major], dim=-1),
+        opacities=uniform(*opacities, gaussians),
+        sh=torch.randn(gaussians, 16, 3, generator=generator) * 0.2,
     )
     return splats, Camera(torch.eye(4), focal, focal, width / 2, height / 2, width, height)
 
 
-class Case:
-    """One case on one binary, ready to be timed."""
-
-    def __init__(self, size: tuple[int, int, int], binary: str) -> None:
-        import torch
-
-        from qsplat import kernels
-        from qsplat.render import RasterConfig
-        from qsplat.render.cpu import Call, Composite, Project
-
-        self.size, self.binary = size, binary
-        splats, camera = random_layer(*size)
-        call = Call(camera, RasterConfig(depth=False), kernels.load(binary))
-        fields = (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh)
-        inputs = [field.requires_grad_() for field in fields if field is not None]
-        means2d, records, radii = (part.detach() for part in Project.apply(call, camera.cam_from_world, *inputs, None))
-        flat = [means2d.requires_grad_(), records.requires_grad_()]
-        self.stages = {
-            "raster": (lambda: Composite.apply(call, *flat, radii), flat),
-            "project": (lambda: Project.apply(call, camera.cam_from_world, *inputs, None), inputs),
-        }
-        conics = records[radii > 0].detach()
-        level = 2 * torch.log(conics[:, 3] * 255).clamp_min(0)
-        det = conics[:, 0] * conics[:, 2] - conics[:, 1] ** 2
-        self.overlaps = float((math.pi * level / det.sqrt()).sum())
-        self.times: dict[str, list[float]] = {"raster": [], "raster_back": [], "project": [], "project_back": []}
-
-    def run(self) -> None:
-        """Time every stage once."""
-        import torch
-
-        for name, (function, inputs) in self.stages.items():
-            start = time.perf_counter()
-            outputs = function()[:2]
-            middle = time.perf_counter()
-            torch.autograd.grad(outputs, inputs, [output.detach() for output in outputs])
-            end = time.perf_counter()
-            self.times[name].append((middle - start) * 1e3)
-            self.times[f"{name}_back"].append((end - middle) * 1e3)
-
-    def median(self, stage: str) -> float:
-        """Median time of a stage in milliseconds, without the first two runs."""
-        return round(statistics.median(self.times[stage][2:]), 3)
-
-
-def sgemm_gflops() -> float:
-    """Speed of a float32 matrix product on torch's threads."""
-    import torch
-
-    a = torch.ones(768, 768)
-    torch.mm(a, a)
-    start = time.perf_counter()
-    torch.mm(a, a)
-    return 2 * 768**3 / (time.perf_counter() - start) / 1e9
-
-
-def measure(binaries: tuple[str, ...], repeats: int) -> tuple[list[Row], list[ProjectionRow]]:
-    """Rows of every case and binary, which take turns."""
-    import torch
-
-    cases = [Case(size, binary) for size in CASES for binary in binaries]
-    products = []
-    for _ in range(repeats + 2):
-        for case in cases:
-            case.run()
-        products.append(sgemm_gflops())
-    threads, gflops = torch.get_num_threads(), round(statistics.median(products), 1)
-    rows, projections = [], []
-    for case in cases:
-        (count, width, height), forward, backward = case.size, case.median("raster"), case.median("raster_back")
-        total = forward + backward
-        rows.append(
-            Row(
-                *case.size,
-                overlap_per_pixel=round(case.overlaps / (width * height), 2),
-                forward_ms=forward,
-                backward_ms=backward,
-                total_ms=round(total, 3),
-                ns_per_overlap=round(total * 1e6 / case.overlaps, 3),
-                sgemm_gflops=gflops,
-                threads=threads,
-                isa=case.binary,
-            )
-        )
-        if (width, height) == (400, 300):
-            times = case.median("project"), case.median("project_back")
-            projections.append(ProjectionRow(count, *times, threads=threads, isa=case.binary))
-    return rows, projections
-
-
-def show(rows: list[Row], projections: list[ProjectionRow]) -> None:
-    """Print both tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    for title, records in (("rasterizer, RGB", rows), ("projection and harmonics of degree 3", projections)):
-        table = Table(title=title)
-        for name in asdict(records[0]):
-            table.add_column(name.replace("_", " "), justify="right")
-        for record in records:
-            table.add_row(*(str(value) for value in asdict(record).values()))
-        Console(width=120).print(table)
+def overlaps(records: torch.Tensor) -> float:
+    """Sum of the areas, in pixels, of the ellipses in which alpha reaches 1/255."""
+    level = 2 * (records[:, 3] * 255).log().clamp_min(0)
+    det = records[:, 0] * records[:, 2] - records[:, 1] ** 2
+    return float((math.pi * level / det.sqrt()).sum())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch.nn import Parameter, ParameterDict
-from torch.optim import Adam
 
+from qsplat.training.adam import Adam
 from qsplat.training.schedule import Schedule
 
 EPSILON = 1e-15

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
-from qsplat.cameras import Camera
-from qsplat.training.seeding import focus_point
+    from qsplat.cameras import Camera
 
 
 def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
@@ -20,6 +20,10 @@ def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
     Up is +z, as in a normalised capture. The circle has the mean distance and the mean height of ``cameras``, and the
     lens of the first.
     """
+    import torch
+
+    from qsplat.training.seeding import focus_point
+
     centers, target = torch.stack([camera.center for camera in cameras]), focus_point(cameras)
     radius = (centers - target)[:, :2].norm(dim=1).mean()
     height = centers[:, 2].mean()
@@ -33,6 +37,8 @@ def turntable(cameras: Sequence[Camera], count: int) -> list[Camera]:
 
 def look_at(center: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
     """``cam_from_world`` of an upright OpenCV camera at ``center`` that looks at ``target``; up is +z."""
+    import torch
+
     z = torch.nn.functional.normalize(target - center, dim=0)
     x = torch.nn.functional.normalize(torch.linalg.cross(z, torch.tensor([0.0, 0.0, 1.0]).to(z)), dim=0)
     pose = torch.eye(4).to(center)

@@ -16,7 +16,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt overrides.txt setup.py $(wildcard qsplat/kernels/*.c qsplat/kernels/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable ".[dev,sfm,tools]"
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable ".[dev,sfm,tools]"
 	ln -sf "$$($(BIN)/python -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')" $(BIN)/ffmpeg
 	ln -sf "$$($(BIN)/python -c 'import libusb_package; print(libusb_package.get_library_path())')" $(VENV)/lib/libusb-1.0.so.0
 	touch $(STAMP)

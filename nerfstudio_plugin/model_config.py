@@ -30,6 +30,9 @@ class QnnOptions:
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     start: float = 0.75
     """Share of the iterations after which the network is switched on and trained together with the Gaussians."""
+    crop_share: float = Schedule.crop_share
+    """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them.
+    The Gaussians always see the whole image. On a CPU, a network that does, too, takes several times as long."""
 
 
 @dataclass
@@ -75,6 +78,7 @@ class SplatModelConfig(ModelConfig):
             sh_degree=self.sh_degree,
             downscales=self.num_downscales,
             head_share=self.qnn_options.start if self.qnn != "none" else 1.0,
+            crop_share=self.qnn_options.crop_share,
         )
 
     def network(self) -> QnnConfig | None:

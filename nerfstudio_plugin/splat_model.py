@@ -83,6 +83,7 @@ class QsplatModel(SplatfactoModel):
         self._restored: dict[str, Any] = {}
         self._clock: float | None = None
         self._threads = torch.get_num_threads()
+        self._crops = torch.Generator().manual_seed(torch.initial_seed())
         self._drawn: tuple[ViewOutputs, Camera] | None = None
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -177,7 +178,13 @@ class QsplatModel(SplatfactoModel):
             background=background,
             config=self.config.raster(depth=not training, threads=self._threads),
         )
-        view = model.render(eye, sh_degree=plan.sh_degree_at(self.step), backend=self.config.rasterizer)
+        crop = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
+        view = model.render(
+            eye,
+            sh_degree=plan.sh_degree_at(self.step),
+            backend=self.config.rasterizer,
+            head_window=crop if training else None,
+        )
         if not training:
             return self._images(view)
         self._drawn = (view, eye)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, Window
 from qsplat.qnn.network import QNN
 from qsplat.qnn.queries import pixel_queries
 
@@ -35,6 +36,18 @@ def image_residual(
             part = _residual(head, image[rows, columns], queries[rows, columns])
             residual[top : top + tile, left : left + tile] = part[kept_rows, kept_columns]
     return residual
+
+
+def window_residual(head: QNN, image: Float[Tensor, "h w c"], camera: Camera, window: Window) -> Float[Tensor, "h w c"]:
+    """The residual of ``head`` for the ``image`` that ``camera`` rendered, in ``window`` (pixels of ``image``) alone:
+    there it is that of ``image_residual``, elsewhere 0."""
+    height, width, _ = image.shape
+    bottom, right = window.y + window.height, window.x + window.width
+    rows, kept_rows = _with_halo(window.y, bottom, head.halo, height)
+    columns, kept_columns = _with_halo(window.x, right, head.halo, width)
+    queries = pixel_queries(camera).to(image)
+    part = _residual(head, image[rows, columns], queries[rows, columns])[kept_rows, kept_columns]
+    return functional.pad(part, (0, 0, window.x, width - right, window.y, height - bottom))
 
 
 def _residual(head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"]) -> Float[Tensor, "h w c"]:

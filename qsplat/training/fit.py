@@ -136,6 +136,7 @@ class _Run:
         self.scene, self.config = scene, config
         self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
         generator = torch.Generator().manual_seed(config.seed)
+        self.crops = torch.Generator().manual_seed(config.seed)
         gaussians = initial_gaussians(
             scene.points or seed_in_view(scene.train, config.seeds, generator=generator),
             max_gaussians=config.densification.max_gaussians if config.densification else None,
@@ -165,14 +166,15 @@ class _Run:
             key = next(order), self.schedule.downscale_at(step)
             if key not in targets:
                 targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
+            target = targets[key]
             share_threads(self.schedule.phase_at(step), self.threads)
-            loss, image, photo = self.step(step, targets[key])
+            loss, image, photo = self.step(step, target)
             kept = step % keep_every == 0 or step + 1 == self.schedule.iterations
             if kept or on_step is not None:
                 record = StepRecord(
                     step=step,
                     loss=float(loss),
-                    psnr=float(_psnr(image, photo, targets[key].mask)),
+                    psnr=float(_psnr(image, photo, target.mask)),
                     num_gaussians=len(self.parameters["means"]),
                     phase=self.schedule.phase_at(step),
                     seconds=time.perf_counter() - self.began,
@@ -190,11 +192,21 @@ class _Run:
         gaussians = gaussians_of(self.parameters)
         joint = self.schedule.phase_at(step) == "joint"
         model = SplatModel(gaussians, self.head if joint else None, background, self.raster)
-        view = model.render(target.camera, sh_degree=self.schedule.sh_degree_at(step), backend=self.config.backend)
+        camera = target.camera
+        view = model.render(
+            camera,
+            sh_degree=self.schedule.sh_degree_at(step),
+            backend=self.config.backend,
+            head_window=self.schedule.head_window_at(
+                step, width=camera.width, height=camera.height, generator=self.crops
+            ),
+        )
         photo = target.over(background)
-        loss = photometric_loss(view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask)
+        loss = photometric_loss(
+            view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask, threads=self.threads
+        )
         (loss + regularization(gaussians, self.config.densification)).backward()
-        self.move(step, view, target.camera)
+        self.move(step, view, camera)
         return loss.detach(), view.rgb.detach(), photo
 
     def move(self, step: int, view: ViewOutputs, camera: Camera) -> None:

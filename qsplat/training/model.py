@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
-from qsplat.qnn import QNN, image_residual
+from qsplat.qnn import QNN, image_residual, window_residual
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
 
 
@@ -38,17 +38,30 @@ class SplatModel:
     background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
     config: RasterConfig = field(default_factory=RasterConfig)
 
-    def render(self, camera: Camera, *, sh_degree: int | None = None, backend: Backend | None = None) -> ViewOutputs:
+    def render(
+        self,
+        camera: Camera,
+        *,
+        sh_degree: int | None = None,
+        backend: Backend | None = None,
+        head_window: Window | None = None,
+    ) -> ViewOutputs:
         """The view of ``camera``, with gradients to the Gaussians and to the head.
 
         Args:
             camera: pose and window.
             sh_degree: highest degree of harmonics to use; all of them when None.
             backend: as for ``rasterize``.
+            head_window: part of the rendered image that the head corrects; all of it when None.
         """
         drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=self.config, backend=backend)
         base = drawn.over(self.background)
-        residual = torch.zeros_like(base) if self.head is None else image_residual(self.head, base, camera)
+        if self.head is None:
+            residual = torch.zeros_like(base)
+        elif head_window is None:
+            residual = image_residual(self.head, base, camera)
+        else:
+            residual = window_residual(self.head, base, camera, head_window)
         return ViewOutputs(
             rgb=base if self.head is None else base + residual,
             rgb_base=base,

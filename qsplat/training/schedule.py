@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
+from qsplat.cameras import Window
+from qsplat.training.crops import random_crop
+
 Phase = Literal["splatting", "joint"]
 
 
@@ -22,6 +27,7 @@ class Schedule:
         downscales: how many times the resolution is halved at the start.
         downscale_share: share of the run after which it is doubled again.
         head_share: share of the run at which the head is switched on; 1 for a run without one.
+        crop_share: share of the image's pixels that the head sees in a step of the joint phase; 1 for whole images.
 
     Raises:
         ValueError: no iterations, or a share outside its range.
@@ -33,6 +39,7 @@ class Schedule:
     downscales: int = 0
     downscale_share: float = 1 / 10
     head_share: float = 0.75
+    crop_share: float = 0.05
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -41,6 +48,8 @@ class Schedule:
             raise ValueError(f"sh_degree={self.sh_degree}: spherical harmonics have degree 0 to 3 here")
         if not 0 <= self.head_share <= 1:
             raise ValueError(f"head_share={self.head_share}: the switch-on is a share of the run between 0 and 1")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share={self.crop_share}: a crop is a share of the image above 0, and 1 at most")
         if min(self.sh_share, self.downscale_share) <= 0 or self.downscales < 0:
             raise ValueError(
                 f"sh_share={self.sh_share}, downscale_share={self.downscale_share} must be above 0 and "
@@ -55,6 +64,12 @@ class Schedule:
     def phase_at(self, step: int) -> Phase:
         """Which parts are trained at ``step``: the Gaussians alone, or jointly with the head."""
         return "joint" if step >= self.head_start else "splatting"
+
+    def head_window_at(self, step: int, *, width: int, height: int, generator: torch.Generator) -> Window | None:
+        """The part of an image that the head sees at ``step``, drawn with ``generator``; None for all of it."""
+        if self.crop_share == 1 or self.phase_at(step) == "splatting":
+            return None
+        return random_crop(width, height, self.crop_share, generator=generator)
 
     def sh_degree_at(self, step: int) -> int:
         """Degree of the harmonics used at ``step``."""

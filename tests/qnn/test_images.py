@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsplat.cameras import Camera, Window
-from qsplat.qnn import QNN, QnnConfig, image_residual, pixel_queries
+from qsplat.qnn import QNN, QnnConfig, image_residual, pixel_queries, window_residual
 
 
 def camera(width: int, height: int) -> Camera:
@@ -45,6 +45,26 @@ def test_tiled_inference_equals_the_whole_image(precision, tolerance, tile):
         tiled = image_residual(head, image, view, tile=tile)
     assert whole.abs().max() > 0.01
     torch.testing.assert_close(tiled, whole, rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.integers(1, 40), st.integers(1, 40))
+def test_a_window_has_the_residual_and_the_gradient_that_it_has_in_the_whole_image(data, width, height):
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    part = Window(x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y)))
+    rows, columns = slice(y, y + part.height), slice(x, x + part.width)
+    torch.manual_seed(0)
+    head = QNN(QnnConfig(channels=8, precision="fp32"))
+    torch.nn.init.normal_(head.stages[-1].weight, std=0.1)
+    image = torch.rand(height, width, 3, requires_grad=True)
+    inside = torch.zeros(height, width, 1)
+    inside[rows, columns] = 1
+    expected = image_residual(head, image, camera(width, height)) * inside
+    residual = window_residual(head, image, camera(width, height), part)
+    torch.testing.assert_close(residual, expected, rtol=1e-5, atol=1e-6)
+    weights = torch.rand(image.shape)
+    gradients = [torch.autograd.grad((weights * one).sum(), image)[0] for one in (residual, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
 def pieces_read(head: QNN, image: torch.Tensor) -> int:

@@ -1,6 +1,7 @@
 """When things happen."""
 
 import pytest
+import torch
 
 from qsplat.training.schedule import Schedule
 
@@ -39,9 +40,20 @@ def test_full_resolution_and_no_head_can_be_asked_for():
         ({"iterations": 0}, "iterations=0"),
         ({"head_share": 1.5}, "head_share=1.5"),
         ({"sh_share": 0.0}, "sh_share=0.0"),
+        ({"crop_share": 0.0}, "crop_share=0.0"),
+        ({"crop_share": 1.5}, "crop_share=1.5"),
         ({"downscales": -1}, "downscales=-1"),
     ],
 )
 def test_an_impossible_plan_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         Schedule(**{"iterations": 100, **wrong})
+
+
+def test_the_head_sees_a_crop_in_the_joint_phase_alone():
+    schedule = Schedule(100, crop_share=0.25)
+    size = {"width": 400, "height": 300, "generator": torch.Generator().manual_seed(0)}
+    assert schedule.head_window_at(74, **size) is None
+    window = schedule.head_window_at(75, **size)
+    assert (window.width, window.height) == (200, 150)
+    assert Schedule(100, crop_share=1.0).head_window_at(75, **size) is None

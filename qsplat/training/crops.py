@@ -16,7 +16,7 @@ SMALLEST_SIDE = 64
 def random_crop(width: int, height: int, share: float, *, generator: torch.Generator) -> Window:
     """A window of ``share`` of the pixels of an image, with the image's aspect, at a random place.
 
-    Places are drawn from an area that goes half a crop beyond the image and are then moved inside, because pixels at
+    Places are drawn from an area that goes a whole crop beyond the image and are then moved inside, because pixels at
     the edges would otherwise be seen much less often than others.
     """
     x, across = _place(width, share, generator)
@@ -27,6 +27,5 @@ def random_crop(width: int, height: int, share: float, *, generator: torch.Gener
 def _place(side: int, share: float, generator: torch.Generator) -> tuple[int, int]:
     """Start and length of the crop along a side of the image."""
     length = min(side, max(round(side * math.sqrt(share)), SMALLEST_SIDE))
-    margin = length // 2
-    start = int(torch.randint(-margin, side - length + margin + 1, (), generator=generator))
+    start = int(torch.randint(-length, side + 1, (), generator=generator))
     return min(max(start, 0), side - length), length

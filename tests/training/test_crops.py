@@ -23,6 +23,6 @@ def test_pixels_at_the_edges_are_seen_about_as_often_as_others():
     for _ in range(4000):
         crop = random_crop(300, 300, 1 / 9, generator=generator)
         seen[crop.x : crop.x + crop.width] += 1
-    assert seen.min() > 0.6 * seen.mean()
-    assert seen[0] > 0.6 * seen[150]
+    assert seen.min() > 0.65 * seen.mean()
+    assert seen[0] > 0.8 * seen[150]
     assert seen.max() < 1.6 * seen.mean()

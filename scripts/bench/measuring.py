@@ -2,7 +2,7 @@
 
 Cases take turns, so that a machine that slows down slows all of them. A case begins its turn with a run that does not
 count: it finds caches and threads as another case or the calibration left them. The calibration is a float32 matrix
-product on the same threads, once per turn.
+product on the same threads, once per turn, so that figures of different machines can be compared.
 """
 
 from __future__ import annotations
@@ -39,20 +39,26 @@ class Measured:
 
 
 def take_turns(
-    cases: Sequence[Callable[[], Times]], repeats: int, *, calibrate: Callable[[], float] | None = None
+    cases: Sequence[Callable[[], Times]],
+    repeats: int,
+    *,
+    warm: bool = False,
+    calibrate: Callable[[], float] | None = None,
 ) -> Measured:
     """Run every case ``repeats`` times, in turns, after turns for warm-up.
 
-    ``calibrate`` is called once per turn; ``sgemm_gflops`` on the CPU when None.
+    With ``warm``, the cases warm up by themselves: every run counts. ``calibrate`` is called once per turn;
+    ``sgemm_gflops`` on the CPU when None.
     """
     calibrate = calibrate or sgemm_gflops
     runs: list[list[Times]] = [[] for _ in cases]
     speeds = []
-    for turn in range(WARM_UP + repeats):
+    for turn in range(repeats if warm else WARM_UP + repeats):
         for case, times in zip(cases, runs, strict=True):
-            case()
+            if not warm:
+                case()
             measured = case()
-            times += [measured] if turn >= WARM_UP else []
+            times += [measured] if warm or turn >= WARM_UP else []
         speeds.append(calibrate())
     return Measured([medians(times) for times in runs], round(statistics.median(speeds), 1))
 

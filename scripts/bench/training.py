@@ -1,45 +1,66 @@
 """How fast training is, and where its time goes, before and after the head's switch-on.
 
-    python scripts/bench/training.py [--json FILE] [--scene DIR] [--iterations N] [--gaussians N] [--threads N]
+    python scripts/bench/training.py [--json FILE] [--scene DIR] [--iterations N] [--repeats N] [--gaussians N]
+                                     [--size WxH] [--threads N]
 
 Without --scene: 30000 Gaussians and made-up photos of 400x300. With it: the photos of that folder with their longer
-side at most 400 pixels, and as many Gaussians as --gaussians says. The number of Gaussians stays the same. Rates are
-those of the median step of each phase; the parts are medians, too, and measured one by one.
+side at most 400 pixels, and at most as many Gaussians as --gaussians says. Runs of ``fit()`` take turns; their number
+of Gaussians stays the same, all harmonics are in use, and the densifier takes note of every step. A rate is that of the
+median step, in which the PSNR of a record is included (a real run records one step in a hundred). The joint phase
+shows the head the crops that training uses and, apart from that, whole images.
+
+``breakdown_ms`` tells the parts of the median step under PyTorch's profiler, which makes steps somewhat longer:
+compiled kernels, convolutions and optimisers by their names, PyTorch's other operations by the place where they run,
+and what is left "between operations" is Python. The twin of the small case trains by the reference backend.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import itertools
-import json
 import math
+import os
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from measuring import Measured, Options, Times, run, show, size, take_turns, use_threads, write_json
 
-from qsplat.cameras import Camera
-from qsplat.io.scene import PointCloud, Scene, View
-from qsplat.io.transforms import load_scene
-from qsplat.qnn import QNN, QnnConfig, image_residual
-from qsplat.render import RasterConfig
-from qsplat.training.densification import DefaultDensification
-from qsplat.training.fit import FitConfig, StepRecord, fit, initial_gaussians
-from qsplat.training.losses import photometric_loss
-from qsplat.training.model import SplatModel
-from qsplat.training.optimizers import gaussian_optimizers, optimizer_for
-from qsplat.training.parameters import gaussians_of, parameters_of
-from qsplat.training.schedule import Schedule
-from qsplat.training.seeding import seed_in_view
+if TYPE_CHECKING:
+    from qsplat.io.scene import Scene
+    from qsplat.training.fit import FitConfig, StepRecord
 
-WARM_UP = 3
-"""Steps of each phase, and repetitions of each part, that do not count."""
+WARM_UP = 5
+"""Steps at the beginning of each phase that do not count."""
 LONGEST_SIDE = 400
-"""Of the photos, in pixels."""
+"""Of the photos of a scene, in pixels."""
+SMALL, TWIN = "splatting, small case", "twin"
+SMALL_GAUSSIANS, SMALL_SIZE, SMALL_ITERATIONS = 500, (80, 60), 5
+"""What the reference backend trains at a few steps per second."""
+MARK = "end of step"
+PARTS = {
+    "Project": "projection",
+    "ProjectBackward": "projection backward",
+    "Composite": "rasterizer",
+    "CompositeBackward": "rasterizer backward",
+    "Photometric": "loss",
+    "PhotometricBackward": "loss",
+    "aten::conv2d": "convolutions",
+    "ConvolutionBackward0": "convolutions backward",
+    "Optimizer.step#Adam.step": "optimisers",
+}
+"""What the profiler calls the operations that are parts of their own."""
+FIRST = "activations"
+AFTER = {
+    "Project": "image operations",
+    "ProjectBackward": "activations backward",
+    "Optimizer.step#Adam.step": "densifier and record",
+}
+"""What the other operations belong to at the beginning of a step, and after these."""
 
 
 @dataclass(frozen=True)
@@ -49,86 +70,184 @@ class PhaseSpeed:
     phase: str
     iterations_per_second: float
     breakdown_ms: dict[str, float]
+    gaussians: int
+    width: int
+    height: int
+    threads: int
+    sgemm_gflops: float
+    twin_iterations_per_second: float | None = None
+    ratio: float | None = None
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the JSON file if one is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a list with one record per phase")
-    parser.add_argument("--scene", type=Path, metavar="DIR", help="a folder with photos and transforms.json")
-    parser.add_argument("--iterations", type=int, default=30, help="steps to time in each phase")
-    parser.add_argument("--gaussians", type=int, default=30_000)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    given = parser.parse_args()
-    if min(given.iterations, given.gaussians, given.threads) < 1:
-        print("--iterations, --gaussians and --threads must each be at least 1", file=sys.stderr)
-        return 2
-    torch.set_num_threads(given.threads)
-    try:
-        scene = load_scene(given.scene, max_side=LONGEST_SIDE) if given.scene else made_up_scene(given.gaussians)
-        speeds = measure(scene, given.gaussians, given.iterations)
-        if given.json is not None:
-            given.json.write_text(json.dumps([asdict(speed) for speed in speeds], indent=2) + "\n")
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    height, width = scene.train[0].image.shape[:2]
-    print(f"{scene.name}: {given.gaussians} Gaussians, {width}x{height}, {given.threads} threads")
-    for speed in speeds:
-        parts = "  ".join(f"{name} {value:.1f}" for name, value in speed.breakdown_ms.items())
-        print(f"{speed.phase:10} {speed.iterations_per_second:6.2f} iterations/s   ms: {parts}")
-    return 0
+    options = Options(__doc__)
+    options.add_argument("--scene", type=Path, metavar="DIR", help="a folder with photos and transforms.json")
+    options.add_count("--iterations", default=20, help="steps to time in each phase of a run")
+    options.add_count("--repeats", default=4, help="runs of every kind")
+    options.add_count("--gaussians", default=30_000, help="their number")
+    options.add_argument("--size", type=size, default=(400, 300), metavar="WxH", help="of made-up photos")
+    options.add_count("--threads", default=None, help="threads, torch's own number when not given")
+    given = options.parse_args(arguments)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+    def bench() -> None:
+        from qsplat.io.transforms import load_scene
+
+        threads = use_threads(given.threads)
+        if given.scene:
+            scene = load_scene(given.scene, max_side=LONGEST_SIDE)
+        else:
+            scene = made_up_scene(given.gaussians, *given.size)
+        gaussians = min(given.gaussians, len(scene.points.positions)) if scene.points else given.gaussians
+        speeds = measure(scene, gaussians, given.iterations, given.repeats, threads)
+        if given.json:
+            write_json(given.json, [asdict(speed) for speed in speeds])
+        show(f"training, {scene.name}", [_without(speed, "breakdown_ms") for speed in speeds])
+        names = dict.fromkeys(name for speed in reversed(speeds) for name in speed.breakdown_ms)
+        parts = [{"part": name, **{speed.phase: speed.breakdown_ms.get(name) for speed in speeds}} for name in names]
+        show("milliseconds of a step", parts)
+
+    return run(bench)
 
 
-def measure(scene: Scene, gaussians: int, iterations: int) -> list[PhaseSpeed]:
-    """Speed of the splatting phase and of the joint phase."""
-    schedule = Schedule(2 * (WARM_UP + iterations), head_share=0.5, sh_share=1e-9)
-    config = FitConfig(
-        schedule=schedule, densification=DefaultDensification(max_gaussians=2 * gaussians, stop=0.0), seeds=gaussians
-    )
-    records: list[StepRecord] = []
-    fit(scene, config, on_step=records.append)
-    return [
-        PhaseSpeed(phase, 1 / _median_step(records, phase), breakdown(scene, config, head=phase == "joint"))
-        for phase in ("splatting", "joint")
+def measure(scene: Scene, gaussians: int, iterations: int, repeats: int, threads: int) -> list[PhaseSpeed]:
+    """Speed of every phase."""
+    small = made_up_scene(SMALL_GAUSSIANS, *SMALL_SIZE)
+    kinds = [
+        Kind(scene, gaussians, iterations, {"splatting": "splatting", "joint": "joint"}),
+        Kind(scene, gaussians, iterations, {"joint": "joint, whole images"}, whole_images=True),
+        Kind(small, SMALL_GAUSSIANS, SMALL_ITERATIONS, {"splatting": SMALL}),
+        Kind(small, SMALL_GAUSSIANS, SMALL_ITERATIONS, {"splatting": TWIN}, by_reference=True),
     ]
+    found = take_turns([kind.train for kind in kinds], repeats, warm=True)
+    steps = {name: milliseconds for times in found.medians for name, milliseconds in times.items()}
+    speeds = [
+        _speed(kind, phase, name, steps[name], found, threads)
+        for kind in kinds[:-1]
+        for phase, name in kind.phases.items()
+    ]
+    twin = {"twin_iterations_per_second": round(1e3 / steps[TWIN], 2), "ratio": round(steps[TWIN] / steps[SMALL], 1)}
+    return [*speeds[:-1], replace(speeds[-1], **twin)]
 
 
-def breakdown(scene: Scene, config: FitConfig, *, head: bool, repetitions: int = 10) -> dict[str, float]:
-    """Milliseconds of the parts of one step, each run alone."""
-    view = scene.train[0]
-    generator = torch.Generator().manual_seed(config.seed)
-    points = scene.points or seed_in_view(scene.train, config.seeds, generator=generator)
-    start = initial_gaussians(points, max_gaussians=2 * config.seeds, sh_degree=3, generator=generator)
-    parameters = parameters_of(start)
-    model = SplatModel(gaussians_of(parameters), QNN(QnnConfig()) if head else None, config=RasterConfig(depth=False))
-    photo = view.image
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run: ``iterations`` steps that count in each of its ``phases``, with the names that they go by."""
 
-    def render() -> torch.Tensor:
-        return replace(model, head=None, gaussians=gaussians_of(parameters)).render(view.camera).rgb
+    scene: Scene
+    gaussians: int
+    iterations: int
+    phases: Mapping[str, str]
+    whole_images: bool = False
+    by_reference: bool = False
 
-    def step(image: torch.Tensor) -> None:
-        photometric_loss(image, photo).backward()
+    @property
+    def config(self) -> FitConfig:
+        """How to train."""
+        from qsplat.qnn import QnnConfig
+        from qsplat.training.densification import DefaultDensification
+        from qsplat.training.fit import FitConfig
+        from qsplat.training.schedule import Schedule
 
-    parts = {"render": _milliseconds(render, repetitions)}
-    base = render().detach().requires_grad_()
-    parts["loss and its backward"] = _milliseconds(lambda: step(base), repetitions)
-    gradient = torch.randn_like(base) / base.numel()
-    image = render()
-    parts["render backward"] = _milliseconds(lambda: image.backward(gradient, retain_graph=True), repetitions)
-    optimizers = gaussian_optimizers(parameters)
-    if model.head is not None:
-        network = model.head
-        parts["head"] = _milliseconds(lambda: image_residual(network, base, view.camera), repetitions)
-        residual = image_residual(network, base, view.camera)
-        parts["head backward"] = _milliseconds(lambda: residual.backward(gradient, retain_graph=True), repetitions)
-        optimizers["qnn"] = optimizer_for("qnn", network.parameters())
-    parts["optimisers"] = _milliseconds(lambda: [o.step() for o in optimizers.values()], repetitions)
-    return parts
+        schedule = Schedule(
+            len(self.phases) * (WARM_UP + self.iterations), head_share=1 / len(self.phases), sh_share=1e-9
+        )
+        if list(self.phases) == ["joint"]:
+            schedule = replace(schedule, head_share=0.0)
+        return FitConfig(
+            schedule=replace(schedule, crop_share=1.0) if self.whole_images else schedule,
+            densification=DefaultDensification(max_gaussians=2 * self.gaussians, start=1.0, stop=1.0),
+            head=QnnConfig() if "joint" in self.phases else None,
+            seeds=self.gaussians,
+            backend="reference" if self.by_reference else None,
+        )
+
+    def train(self) -> Times:
+        """Milliseconds of the median step of each phase."""
+        from qsplat.training.fit import fit
+
+        records: list[StepRecord] = []
+        fit(self.scene, self.config, on_step=records.append)
+        times = {}
+        for phase, name in self.phases.items():
+            ends = [record.seconds for record in records if record.phase == phase][WARM_UP - 1 :]
+            times[name] = 1e3 * statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
+        return times
+
+    def breakdown(self, phase: str) -> dict[str, float]:
+        """Milliseconds of the parts of the median step of ``phase``."""
+        from torch.autograd.profiler import profile, record_function
+
+        from qsplat.training.fit import fit
+
+        watch, watching = profile(), contextlib.ExitStack()
+        steps = itertools.count(1)
+
+        def on_step(record: StepRecord) -> None:
+            if record.phase != phase:
+                return
+            step = next(steps)
+            if step == WARM_UP:
+                watching.enter_context(watch)
+            if step >= WARM_UP:
+                with record_function(MARK):
+                    pass
+            if step == WARM_UP + self.iterations:
+                watching.close()
+
+        fit(self.scene, self.config, on_step=on_step)
+        return parts_of_median_step(watch.function_events)
 
 
-def made_up_scene(gaussians: int, *, width: int = 400, height: int = 300, views: int = 4) -> Scene:
+def parts_of_median_step(events: Any) -> dict[str, float]:
+    """Median of each part, in the order in which the parts begin; the operations inside others belong to those."""
+    outer = sorted((event for event in events if event.cpu_parent is None), key=lambda event: event.time_range.start)
+    steps: list[dict[str, float]] = []
+    section, begin = FIRST, outer[0].time_range.start
+    for event in outer:
+        if event.name == MARK:
+            end = event.time_range.start
+            if steps:
+                steps[-1]["between operations"] = (end - begin) / 1e3 - sum(steps[-1].values())
+            steps.append(defaultdict(float))
+            section, begin = FIRST, end
+            continue
+        name = event.name.removeprefix("autograd::engine::evaluate_function: ")
+        steps[-1][PARTS.get(name, section)] += event.time_range.elapsed_us() / 1e3
+        section = AFTER.get(name, section)
+    steps.pop()
+    return {
+        name: round(statistics.median(step.get(name, 0.0) for step in steps), 3)
+        for name in dict.fromkeys(name for step in steps for name in step)
+    }
+
+
+def _speed(kind: Kind, phase: str, name: str, milliseconds: float, found: Measured, threads: int) -> PhaseSpeed:
+    height, width = kind.scene.train[0].image.shape[:2]
+    return PhaseSpeed(
+        phase=name,
+        iterations_per_second=round(1e3 / milliseconds, 2),
+        breakdown_ms=kind.breakdown(phase),
+        gaussians=kind.gaussians,
+        width=width,
+        height=height,
+        threads=threads,
+        sgemm_gflops=found.sgemm_gflops,
+    )
+
+
+def _without(speed: PhaseSpeed, name: str) -> dict[str, Any]:
+    return {key: value for key, value in asdict(speed).items() if key != name}
+
+
+def made_up_scene(gaussians: int, width: int, height: int, *, views: int = 4) -> Scene:
     """Points in a ball, seen by cameras on a ring around it whose photos are smooth noise."""
+    import torch
+
+    from qsplat.cameras import Camera
+    from qsplat.io.scene import PointCloud, Scene, View
+
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(gaussians, 3, generator=generator), dim=-1)
     positions = 0.6 * directions * torch.rand(gaussians, 1, generator=generator) ** (1 / 3)
@@ -148,21 +267,5 @@ def made_up_scene(gaussians: int, *, width: int = 400, height: int = 300, views:
     return Scene("made up", tuple(photos), (), points, torch.eye(4))
 
 
-def _median_step(records: list[StepRecord], phase: str) -> float:
-    """Seconds of the median step of ``phase``."""
-    ends = [record.seconds for record in records if record.phase == phase][WARM_UP - 1 :]
-    return statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
-
-
-def _milliseconds(part: Callable[[], object], repetitions: int) -> float:
-    """Median time of ``part``."""
-    times = []
-    for _ in range(WARM_UP + repetitions):
-        began = time.perf_counter()
-        part()
-        times.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(times[WARM_UP:])
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

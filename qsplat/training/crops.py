@@ -9,7 +9,7 @@ import torch
 
 from qsplat.cameras import Window
 
-SMALLEST_SIDE = 64
+SMALLEST_SIDE = 32
 """Crops have at least this many pixels a side where the image has."""
 
 

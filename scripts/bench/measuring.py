@@ -133,6 +133,14 @@ def processor() -> str:
     return next(named, platform.machine())
 
 
+def peak_megabytes() -> float:
+    """The most memory that this process had resident so far, in 10^6 bytes. The kernel's figure for the process
+    (``VmHWM``), because ``ru_maxrss`` includes what the process was forked from."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return round(int(kibibytes) * 1024 / 1e6, 1)
+
+
 def use_threads(count: int | None) -> int:
     """Give torch ``count`` threads, its own number when None, and return it. To be called before torch is imported:
     its threads then wait without spinning, which would take cores from whatever is measured next."""

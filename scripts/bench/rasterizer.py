@@ -1,7 +1,7 @@
 """How fast the cpu backend is on this machine.
 
     python scripts/bench/rasterizer.py [--json FILE] [--threads N] [--repeats N] [--cases N@WxH ...] [--channels N ...]
-                                       [--binary NAME ...]
+                                       [--twin-case N@WxH] [--binary NAME ...]
 
 Draws random splats (3-sigma major radius log-uniform in 2 to 10 pixels, aspect 0.3 to 1, 0.3 square pixels of blur,
 opacity 0.1 to 0.9) and times the rasterizer (depth sort, binning, compositing) and, apart from it, the projection with
@@ -89,12 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_count("--repeats", default=15, help="repeats of every case")
     options.add_argument("--cases", nargs="+", type=case, default=CASES, metavar="N@WxH", help="Gaussians at a size")
     options.add_argument("--channels", nargs="+", type=count, default=(1, 3, 4, 8, 16), metavar="N", help="to compare")
+    options.add_argument("--twin-case", type=case, default=TWIN_CASE, metavar="N@WxH", help="for the reference backend")
     options.add_argument("--binary", nargs="+", metavar="NAME", help="all that this processor can run when not given")
     given = options.parse_args(arguments)
 
     def bench() -> None:
         use_threads(given.threads)
-        found = measure(given.cases, given.channels, binaries(given.binary), given.repeats)
+        found = measure(given.cases, given.channels, given.twin_case, binaries(given.binary), given.repeats)
         if given.json:
             write_json(given.json, found)
         for title, table in TABLES.items():
@@ -127,7 +128,9 @@ def binaries(wanted: Sequence[str] | None) -> Sequence[str]:
     return wanted or runnable_binaries()
 
 
-def measure(sizes: Sequence[Size], channels: Sequence[int], names: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(
+    sizes: Sequence[Size], channels: Sequence[int], twin_case: Size, names: Sequence[str], repeats: int
+) -> dict[str, Any]:
     """Every table: cases take turns within a part. To the projection the size of the image hardly matters."""
     import torch
 
@@ -142,7 +145,7 @@ def measure(sizes: Sequence[Size], channels: Sequence[int], names: Sequence[str]
     flat = [one for one in images if one.size[1:] == sizes[0][1:]]
     both = take_turns([part for one in flat for part in (one.project, one.project_in_torch)], repeats)
     pairs = zip(flat, both.medians[::2], both.medians[1::2], strict=True)
-    small = Image(TWIN_CASE, names[0])
+    small = Image(twin_case, names[0])
     fast, slow = take_turns([small.render, small.render_by_reference], max(1, repeats // 5)).medians
     return {
         "machine": machine(),

@@ -1,7 +1,7 @@
 """How fast training is, and where its time goes, before and after the head's switch-on.
 
     python scripts/bench/training.py [--json FILE] [--scene DIR] [--iterations N] [--repeats N] [--gaussians N]
-                                     [--size WxH] [--threads N]
+                                     [--size WxH] [--twin-case N@WxH] [--threads N]
 
 Without --scene: 30000 Gaussians and made-up photos of 400x300. With it: the photos of that folder with their longer
 side at most 400 pixels, and at most as many Gaussians as --gaussians says. Runs of ``fit()`` take turns; their number
@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring import Measured, Options, Times, run, show, size, take_turns, use_threads, write_json
+from measuring import Measured, Options, Times, case, run, show, size, take_turns, use_threads, write_json
 
 if TYPE_CHECKING:
     from qsplat.io.scene import Scene
@@ -39,7 +39,7 @@ WARM_UP = 5
 LONGEST_SIDE = 400
 """Of the photos of a scene, in pixels."""
 SMALL, TWIN = "splatting, small case", "twin"
-SMALL_GAUSSIANS, SMALL_SIZE, SMALL_ITERATIONS = 500, (80, 60), 5
+TWIN_CASE, TWIN_ITERATIONS = (500, 80, 60), 5
 """What the reference backend trains at a few steps per second."""
 MARK = "end of step"
 PARTS = {
@@ -87,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_count("--repeats", default=4, help="runs of every kind")
     options.add_count("--gaussians", default=30_000, help="their number")
     options.add_argument("--size", type=size, default=(400, 300), metavar="WxH", help="of made-up photos")
+    options.add_argument("--twin-case", type=case, default=TWIN_CASE, metavar="N@WxH", help="for the reference backend")
     options.add_count("--threads", default=None, help="threads, torch's own number when not given")
     given = options.parse_args(arguments)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -100,26 +101,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             scene = made_up_scene(given.gaussians, *given.size)
         gaussians = min(given.gaussians, len(scene.points.positions)) if scene.points else given.gaussians
-        speeds = measure(scene, gaussians, given.iterations, given.repeats, threads)
+        speeds = measure(kinds(scene, gaussians, given.iterations, given.twin_case), given.repeats, threads)
         if given.json:
             write_json(given.json, [asdict(speed) for speed in speeds])
         show(f"training, {scene.name}", [_without(speed, "breakdown_ms") for speed in speeds])
-        names = dict.fromkeys(name for speed in reversed(speeds) for name in speed.breakdown_ms)
+        by_parts = sorted(speeds, key=lambda speed: -len(speed.breakdown_ms))
+        names = dict.fromkeys(name for speed in by_parts for name in speed.breakdown_ms)
         parts = [{"part": name, **{speed.phase: speed.breakdown_ms.get(name) for speed in speeds}} for name in names]
         show("milliseconds of a step", parts)
 
     return run(bench)
 
 
-def measure(scene: Scene, gaussians: int, iterations: int, repeats: int, threads: int) -> list[PhaseSpeed]:
-    """Speed of every phase."""
-    small = made_up_scene(SMALL_GAUSSIANS, *SMALL_SIZE)
-    kinds = [
-        Kind(scene, gaussians, iterations, {"splatting": "splatting", "joint": "joint"}),
-        Kind(scene, gaussians, iterations, {"joint": "joint, whole images"}, whole_images=True),
-        Kind(small, SMALL_GAUSSIANS, SMALL_ITERATIONS, {"splatting": SMALL}),
-        Kind(small, SMALL_GAUSSIANS, SMALL_ITERATIONS, {"splatting": TWIN}, by_reference=True),
-    ]
+def measure(kinds: Sequence[Kind], repeats: int, threads: int) -> list[PhaseSpeed]:
+    """Speed of every phase; the last of the ``kinds`` is the twin of the one before."""
     found = take_turns([kind.train for kind in kinds], repeats, warm=True)
     steps = {name: milliseconds for times in found.medians for name, milliseconds in times.items()}
     speeds = [
@@ -198,6 +193,17 @@ class Kind:
 
         fit(self.scene, self.config, on_step=on_step)
         return parts_of_median_step(watch.function_events)
+
+
+def kinds(scene: Scene, gaussians: int, iterations: int, twin_case: tuple[int, int, int]) -> list[Kind]:
+    """Every kind of run."""
+    small = made_up_scene(*twin_case)
+    return [
+        Kind(scene, gaussians, iterations, {"splatting": "splatting", "joint": "joint"}),
+        Kind(scene, gaussians, iterations, {"joint": "joint, whole images"}, whole_images=True),
+        Kind(small, twin_case[0], TWIN_ITERATIONS, {"splatting": SMALL}),
+        Kind(small, twin_case[0], TWIN_ITERATIONS, {"splatting": TWIN}, by_reference=True),
+    ]
 
 
 def parts_of_median_step(events: Any) -> dict[str, float]:

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= passive
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo install test test-gpu check format bench
+.PHONY: demo install test test-gpu check format bench bench-gpu
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -39,3 +39,6 @@ format: install
 
 bench: install
 	$(BIN)/python scripts/bench/rasterizer.py
+
+bench-gpu: install
+	$(BIN)/python scripts/bench/gpu.py

@@ -1,6 +1,6 @@
 """Gaussians, which an optimiser moves, and Splats, which an image is made of.
 
-``activate`` is the only door between them: log scales become scales, logits opacities, quaternions unit quaternions.
+``activate`` is the only door between them: log scales become scales, and logits opacities.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def sh_coefficients(degree: int) -> int:
 class Splats:
     """What a rasterizer draws: world positions, shapes, opacities and channels.
 
-    ``quats`` (wxyz) are unit quaternions, ``scales`` standard deviations in world units, ``opacities`` lie in [0, 1].
+    ``quats`` (wxyz) stand for rotations, whatever their length, ``scales`` are standard deviations in world units,
+    ``opacities`` lie in [0, 1].
     The channels of the image are the colour of ``sh`` (3 channels, evaluated along the view direction, offset by 0.5
     and clamped at zero), followed by ``features`` as they are. Either may be None, not both.
     """
@@ -83,7 +84,7 @@ class Gaussians:
         rest = self.sh_rest[:, : sh_coefficients(degree) - 1]
         return Splats(
             means=self.means,
-            quats=functional.normalize(self.quats, dim=-1),
+            quats=self.quats,
             scales=torch.exp(self.log_scales),
             opacities=torch.sigmoid(self.opacity_logits),
             sh=torch.cat([self.sh_dc[:, None], rest], dim=1),

@@ -76,6 +76,12 @@ def test_antialiasing_keeps_the_light_of_a_splat(backend):
     assert float(sharp) == pytest.approx(0.8 * (4.0 * 1.0 / (4.3 * 1.3)) ** 0.5, rel=1e-5)
 
 
+def test_the_length_of_a_quaternion_does_not_matter(backend):
+    splats, view = one_splat()
+    longer = replace(splats, quats=7 * splats.quats)
+    torch.testing.assert_close(backend(longer, view).color, backend(splats, view).color, rtol=1e-5, atol=1e-6)
+
+
 def test_the_nearer_splat_covers_the_farther(backend):
     splats, view = flat_splat(opacity=0.9)
     two = Splats(

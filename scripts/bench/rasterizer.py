@@ -9,6 +9,10 @@ harmonics of degree 3. ``overlap_per_pixel`` is the sum of the areas of the elli
 divided by the pixels; ``ns_per_overlap`` divides the total time by that sum. ``sgemm_gflops`` is a float32 matrix
 product measured between the repeats: compare machines by it.
 
+``work`` counts what the kernels, which do 4x4 pixels with one instruction, cannot leave out: the pairs of a splat and
+a pixel in which alpha reaches 1/255, and the pairs of a splat and a block of pixels with such a pixel. Whatever is
+hidden behind opaque splats is among them.
+
 The twins are the same in torch operations: ``qsplat/render/projection.py`` beside the projection, and the reference
 backend beside the whole rendering of a small case.
 """
@@ -45,6 +49,8 @@ Size = tuple[int, int, int]
 """Gaussians, width and height."""
 CASES = ((20_000, 400, 300), (30_000, 400, 300), (100_000, 400, 300), (20_000, 800, 600), (100_000, 800, 600))
 CHANNELS_CASE = (30_000, 400, 300)
+BLOCK = 4
+"""Side in pixels of the blocks that the kernels do at once."""
 TWIN_CASE = (1000, 128, 96)
 """What the reference backend draws in about a second."""
 
@@ -64,6 +70,18 @@ class Row:
     sgemm_gflops: float
     threads: int
     isa: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the rasterizer has to do: pairs of splats with pixels, and with blocks of pixels."""
+
+    gaussians: int
+    width: int
+    height: int
+    pairs: int
+    blocks: int
+    useful_lanes: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 TABLES = {
     "rasterizer, RGB": "rows",
+    "what there is to do": "work",
     "rasterizer by channels": "channels",
     "projection and harmonics of degree 3, beside torch operations": "projection",
     "whole rendering, beside the reference backend": "twins",
@@ -150,6 +169,7 @@ def measure(
     return {
         "machine": machine(),
         "rows": rows[: len(images)],
+        "work": [asdict(one.work()) for one in images if one.binary == names[0]],
         "channels": [{"channels": width, **row} for (width, _), row in zip(broad, rows[len(images) :], strict=True)],
         "projection": [asdict(one.beside(times, twin, threads)) for one, times, twin in pairs],
         "twins": [asdict(small.beside(fast, slow, threads))],
@@ -233,6 +253,12 @@ class Image:
             isa=self.binary,
         )
 
+    def work(self) -> Work:
+        """What is written about the work; ``useful_lanes`` is the share of the blocks' pixels that count."""
+        means2d, records = (part[self.radii > 0].detach() for part in self.flat)
+        pairs, blocks = covered(means2d, records, self.size[1], self.size[2])
+        return Work(*self.size, pairs, blocks, round(pairs / (blocks * BLOCK**2), 3))
+
     def beside(self, times: Times, twin: Times, threads: int) -> TwinRow:
         """What is written about a part and its twin."""
         ratio = round(sum(twin.values()) / sum(times.values()), 1)
@@ -269,6 +295,29 @@ def random_layer(
         sh=torch.randn(gaussians, 16, 3, generator=generator) * 0.2,
     )
     return splats, Camera(torch.eye(4), focal, focal, width / 2, height / 2, width, height)
+
+
+def covered(means2d: torch.Tensor, records: torch.Tensor, width: int, height: int) -> tuple[int, int]:
+    """Number of pixels, and of blocks of pixels, in which alpha of each splat reaches 1/255, summed over the splats."""
+    import torch
+
+    a, b, c, opacity = (column[:, None] for column in records[:, :4].unbind(1))
+    level = 2 * (opacity * 255).log().clamp_min(0)
+    x, y = means2d[:, :1], means2d[:, 1:]
+    reach = (level * a / (a * c - b * b)).sqrt()
+    top = ((y - reach) / BLOCK).floor() * BLOCK
+    rows = top + torch.arange(int((2 * reach).max()) // BLOCK * BLOCK + 2 * BLOCK)
+    down = rows + 0.5 - y
+    root = (b * down) ** 2 - a * (c * down**2 - level)
+    width_at = root.clamp_min(0).sqrt()
+    first = ((-b * down - width_at) / a + x - 0.5).ceil().clamp_min(0)
+    last = ((-b * down + width_at) / a + x - 0.5).floor().clamp_max(width - 1)
+    crossed = (root >= 0) & (first <= last) & (rows >= 0) & (rows < height)
+    pixels = torch.where(crossed, last - first + 1, 0).sum(dtype=torch.float64)
+    first = torch.where(crossed, first, math.inf).unflatten(1, (-1, BLOCK)).amin(2)
+    last = torch.where(crossed, last, -math.inf).unflatten(1, (-1, BLOCK)).amax(2)
+    blocks = torch.where(first <= last, (last / BLOCK).floor() - (first / BLOCK).floor() + 1, 0)
+    return int(pixels), int(blocks.sum(dtype=torch.float64))
 
 
 def overlaps(records: torch.Tensor) -> float:

@@ -79,7 +79,9 @@ def test_antialiasing_keeps_the_light_of_a_splat(backend):
 def test_the_length_of_a_quaternion_does_not_matter(backend):
     splats, view = one_splat()
     longer = replace(splats, quats=7 * splats.quats)
-    torch.testing.assert_close(backend(longer, view).color, backend(splats, view).color, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        backend(longer, view, RasterConfig()).color, backend(splats, view, RasterConfig()).color, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_nearer_splat_covers_the_farther(backend):

@@ -204,6 +204,7 @@ def test_a_checkpoint_of_a_network_of_another_size_is_refused(trained: Any, capt
 WRONG_OPTIONS = {
     "pipeline.model.qnn_options.kernel": 2,
     "pipeline.model.qnn_options.start": 2.0,
+    "pipeline.model.qnn_options.crop_share": 1.5,
     "pipeline.model.num_downscales": -1,
     "pipeline.model.sh_degree": 4,
     "pipeline.datamanager.max_side": 0,
@@ -305,6 +306,25 @@ def test_images_are_halved_at_the_start_when_asked_for(capture: Path, configured
     assert outputs["rgb"].shape == (HEIGHT // 2, WIDTH // 2, 3)
     assert torch.isfinite(model.get_loss_dict(outputs, batch)["main_loss"])
     assert camera_of(camera).width == WIDTH
+
+
+def test_the_network_sees_a_crop_in_training_and_the_whole_image_in_evaluation(capture: Path, configured: Configure):
+    config = configured(capture, iterations=40)
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    model = trainer.pipeline.model
+    torch.nn.init.ones_(model.qnn.stages[-1].bias)
+    corrected = {}
+    for step in (29, 30):  # the network is switched on at three quarters
+        model.step = step
+        outputs = model.train()(trainer.pipeline.datamanager.next_train(step)[0])
+        corrected[step] = (outputs["rgb"] != outputs["rgb_base"]).any(dim=-1)
+    rows, columns = (corrected[30].any(dim=side).sum() for side in (1, 0))
+    assert not corrected[29].any()
+    assert (int(rows), int(columns), int(corrected[30].sum())) == (32, 32, 32 * 32)
+    with torch.no_grad():
+        outputs = model.eval().get_outputs(first_camera(trainer.pipeline))
+    assert bool((outputs["rgb"] != outputs["rgb_base"]).any(dim=-1).float().mean() > 0.9)
 
 
 def test_ns_render_dataset_writes_every_output(trained: Any, tmp_path: Path):

@@ -23,12 +23,13 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from measuring import (
+    WARM_UP,
     Options,
     Times,
     machine,
@@ -41,26 +42,14 @@ from measuring import (
     use_threads,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from qsplat.cameras import Camera
-    from qsplat.gaussians import Splats
+from plots import plot
+from rasterizer import Image
+from trainer import Trainer, training
 
 MOST = 1_000_000
 """Gaussians of the largest cases."""
 FULL_HD = (1920, 1080)
-WARM_UP = 2
-"""Runs of each part of a case that do not count."""
 GROWING = ("projection_ms", "rasterizer_ms", "step_ms", "memory_mb")
-
-
-LINES = {
-    "step_ms": "step of training",
-    "forward_ms": "rasterizer, forward",
-    "backward_ms": "rasterizer, backward",
-    "projection_ms": "projection, both ways",
-}
-"""The times in a picture."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.json:
             write_json(given.json, found)
         if given.plot:
-            plot(found["rows"], given.most, given.plot)
+            draw(found["rows"], given.most, given.plot)
         for name in given.sweeps:
             show(name, found["training"] if name == "training" else shown(found["rows"], name))
         if found["growth"]:
@@ -218,8 +207,6 @@ def prepared(threads: int | None) -> tuple[int, float]:
 def row_of(case: Case, repeats: int) -> dict[str, Any]:
     """Times and memory of one case."""
     threads, imported = prepared(case.threads)
-    from rasterizer import Image
-
     from qsplat.kernels import best_binary
 
     gflops = repeated(lambda: {"gflops": sgemm_gflops()}, repeats)["gflops"]
@@ -254,119 +241,9 @@ def row_of(case: Case, repeats: int) -> dict[str, Any]:
     }
 
 
-def repeated(part: Any, repeats: int) -> Times:
+def repeated(part: Callable[[], Times], repeats: int) -> Times:
     """Medians of ``part`` after its warm-up."""
     return medians([part() for _ in range(WARM_UP + repeats)][WARM_UP:])
-
-
-class Trainer:
-    """Steps of training on ``splats`` and a random photo, as ``fit()`` takes them."""
-
-    def __init__(self, splats: Splats, camera: Camera, threads: int, *, densify_to: int | None = None) -> None:
-        import torch
-
-        from qsplat.gaussians import SH_DC, Gaussians
-        from qsplat.qnn import QNN
-        from qsplat.training.densification import DefaultDensification, Densifier
-        from qsplat.training.optimizers import gaussian_optimizers, optimizer_for
-        from qsplat.training.parameters import parameters_of
-        from qsplat.training.schedule import Schedule
-
-        assert splats.sh is not None
-        self.camera, self.threads = camera, threads
-        self.photo = torch.rand(camera.height, camera.width, 3, generator=torch.Generator().manual_seed(0))
-        self.parameters = parameters_of(
-            Gaussians(
-                means=splats.means,
-                log_scales=splats.scales.log(),
-                quats=splats.quats,
-                opacity_logits=splats.opacities.logit(),
-                sh_dc=splats.sh[:, 0] / SH_DC,
-                sh_rest=splats.sh[:, 1:],
-            )
-        )
-        self.optimizers: dict[str, Any] = dict(gaussian_optimizers(self.parameters))
-        self.schedule = Schedule(LENGTH, head_share=0.75)
-        config = DefaultDensification(
-            max_gaussians=densify_to or len(splats.means),
-            stop=0.6,
-            grow_gradient=0.0,
-            split_above=float(splats.scales.detach().amax(dim=1).median()),
-        )
-        self.densifier = Densifier(config, self.schedule, num_views=1)
-        self.head, self.windows = QNN(), torch.Generator().manual_seed(0)
-        self.optimizers["qnn"] = optimizer_for("qnn", self.head.parameters())
-
-    def step(self, step: int) -> None:
-        """Take step number ``step`` of the schedule, with all harmonics."""
-        from qsplat.render import RasterConfig
-        from qsplat.training.losses import photometric_loss
-        from qsplat.training.model import SplatModel
-        from qsplat.training.optimizers import set_rates
-        from qsplat.training.parameters import gaussians_of
-        from qsplat.training.threads import share_threads
-
-        phase = self.schedule.phase_at(step)
-        share_threads(phase, self.threads)
-        model = SplatModel(
-            gaussians_of(self.parameters),
-            self.head if phase == "joint" else None,
-            config=RasterConfig(depth=False, threads=self.threads),
-        )
-        width, height = self.camera.width, self.camera.height
-        window = self.schedule.head_window_at(step, width=width, height=height, generator=self.windows)
-        view = model.render(self.camera, head_window=window)
-        photometric_loss(view.rgb, self.photo, threads=self.threads).backward()
-        set_rates(self.optimizers, step, self.schedule)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.densifier.after_backward(
-            self.parameters,
-            self.optimizers,
-            step=step,
-            trace=view.trace,
-            camera=self.camera,
-            learning_rate=self.optimizers["means"].param_groups[0]["lr"],
-        )
-
-
-LENGTH = 300
-"""Steps of the run that a trainer's steps are taken from."""
-DENSIFYING = 149
-"""The one of them in which Gaussians are added: all that there is room for."""
-
-
-def training(most: int, width: int, height: int, *, threads: int, repeats: int) -> list[dict[str, Any]]:
-    """A row for the splatting phase, in which the Gaussians become ``most``, and one for the joint phase after it."""
-    from rasterizer import random_layer
-
-    splats, camera = random_layer(max(1, most * 9 // 10), width, height)
-    trainer = Trainer(splats, camera, threads, densify_to=most)
-    before = len(splats.means)
-    del splats
-    rows = []
-
-    def row(phase: str, first: int, densification_ms: float | None) -> dict[str, Any]:
-        times = [milliseconds(lambda step=step: trainer.step(step)) for step in range(first, first + WARM_UP + repeats)]
-        return {
-            "phase": phase,
-            "gaussians_before": before,
-            "gaussians": len(trainer.parameters["means"]),
-            "width": width,
-            "height": height,
-            "threads": threads,
-            "step_ms": medians([{"ms": time} for time in times[WARM_UP:]])["ms"],
-            "densifying_step_ms": densification_ms,
-            "peak_mb": peak_megabytes(),
-        }
-
-    for step in range(DENSIFYING - WARM_UP, DENSIFYING):
-        trainer.step(step)
-    rows.append(row("splatting", DENSIFYING + 1, round(milliseconds(lambda: trainer.step(DENSIFYING)), 3)))
-    before = rows[0]["gaussians"]
-    rows.append(row("joint", trainer.schedule.head_start, None))
-    return rows
 
 
 def growths(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Growth]:
@@ -394,47 +271,18 @@ def rows_of(rows: Sequence[dict[str, Any]], sweep: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "sweep"} for row in rows if row["sweep"] == sweep]
 
 
+def draw(rows: Sequence[dict[str, Any]], most: int, into: Path) -> None:
+    """A picture of each sweep that was measured."""
+    for name, sweep in sweeps(most).items():
+        points = rows_of(rows, name)
+        if points:
+            plot(sweep.title, sweep.work, points, into / f"{name}.png")
+
+
 def shown(rows: Sequence[dict[str, Any]], sweep: str) -> list[dict[str, Any]]:
     """What a terminal has room for."""
     left_out = {"rasterizer_ms", "megapixels", "imported_mb", "sgemm_gflops"}
     return [{key: value for key, value in row.items() if key not in left_out} for row in rows_of(rows, sweep)]
-
-
-def plot(rows: Sequence[dict[str, Any]], most: int, into: Path) -> None:
-    """A picture per sweep: times on the left, memory on the right, each with a line that grows as the work does."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    from qsplat.io.atomic import written_whole
-
-    for name, sweep in sweeps(most).items():
-        points = rows_of(rows, name)
-        if not points:
-            continue
-        figure, (times, memory) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-        work = [point[sweep.work] for point in points]
-        for quantity, label in LINES.items():
-            values = [point[quantity] for point in points]
-            if all(values):
-                times.plot(work, values, marker="o", markersize=4, label=label)
-        memory.plot(work, [point["peak_mb"] for point in points], marker="o", markersize=4, label="peak of the process")
-        memory.plot(work, [point["memory_mb"] for point in points], marker="o", markersize=4, label="beyond imports")
-        slope = -1 if sweep.work == "threads" else 1
-        for axes, quantity, unit in ((times, "backward_ms", "ms"), (memory, "memory_mb", "MB")):
-            start = points[0][quantity]
-            ideal = [start * (x / work[0]) ** slope for x in work]
-            axes.plot(work, ideal, "k--", linewidth=0.8, label=f"slope {slope}")
-            axes.set(xscale="log", yscale="log", xlabel=sweep.work.replace("_", " "), ylabel=unit)
-            axes.set_xticks(work, [f"{x:,}" for x in work])
-            axes.set_xticks([], minor=True)
-            axes.grid(which="both", linewidth=0.3, alpha=0.5)
-            axes.legend(fontsize="x-small")
-        figure.suptitle(sweep.title)
-        with written_whole(into / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=90)
-        pyplot.close(figure)
 
 
 if __name__ == "__main__":

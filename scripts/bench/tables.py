@@ -1,0 +1,352 @@
+"""The tables of docs/performance.md, made of what the benchmarks wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean, median
+from typing import Any
+
+ISA = {"x86_64_v4": "AVX-512", "x86_64_v3": "AVX2", "aarch64": "NEON"}
+FLOPS_PER_PAIR = 30 + 62
+"""Of compositing a splat into a pixel in RGB, forward and backward, counted by hand."""
+INSTRUCTIONS_PER_BLOCK = 26 + 44
+"""Vector arithmetic of the inner loops of ``composite.c`` and ``replay.c`` in RGB, counted in the AVX-512 binary."""
+FLOPS_PER_INSTRUCTION = 32
+"""Of a matrix product: a multiplication and an addition in sixteen lanes."""
+FLOPS_PER_VALUE = 358
+"""Of the loss of one channel of a pixel: four moments and three slopes through both passes of the window, and 50."""
+PROJECTION_NUMBERS = 59 + 11 + 59 + 9 + 10 + 59
+"""Read and written per Gaussian, forward and backward: fields, record with mean and radius; gradients of both."""
+
+Row = Mapping[str, Any]
+Table = Sequence[Mapping[str, str]]
+
+
+def number(value: float | None) -> str:
+    """Three digits or all before the point; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def size(row: Row) -> str:
+    """Width and height of a row."""
+    return f"{row['width']}x{row['height']}"
+
+
+def machine(rasterizer: Any, loss: Any) -> Table:
+    """What the figures were measured on."""
+    known, row = rasterizer["machine"], rasterizer["rows"][0]
+    return [
+        {
+            "Processor": known["processor"],
+            "Cores": str(known["cores"]),
+            "Threads": str(row["threads"]),
+            "Matrix product": f"{number(row['sgemm_gflops'])} GFLOP/s",
+            "Copying": f"{number(loss['optimiser'][0]['copy_gb_per_second'])} GB/s",
+            "PyTorch": known["torch"],
+            "Python": known["python"],
+        }
+    ]
+
+
+def by_case(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """The rows of each case, by binary, in their order."""
+    cases: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        key = row.get("channels"), row["gaussians"], row["width"], row["height"]
+        cases.setdefault(key, {})[row["isa"]] = row
+    return list(cases.values())
+
+
+def both_ways(row: Row) -> str:
+    """Forward and backward time."""
+    return f"{number(row['forward_ms'])} + {number(row['backward_ms'])}"
+
+
+def limit(row: Row) -> float:
+    """Milliseconds that the rasterizer may take at most: 4.5 ns per overlap and 6 ns per pixel."""
+    pixels = row["width"] * row["height"]
+    return (4.5 * row["overlap_per_pixel"] + 6) * pixels / 1e6
+
+
+def rasterizer_rows(found: Any) -> Table:
+    """RGB, all binaries beside each other."""
+    return [compared(case) for case in by_case(found["rows"])]
+
+
+def compared(case: Mapping[str, Row]) -> dict[str, str]:
+    """A case on every binary."""
+    best, *others = case.items()
+    first = best[1]
+    line = {"Gaussians": f"{first['gaussians']:,}", "Size": size(first)}
+    line |= {"Overlap": number(first["overlap_per_pixel"])} if "channels" not in first else {}
+    line |= {ISA[best[0]]: both_ways(first), "ns per overlap": number(first["ns_per_overlap"])}
+    for isa, row in others:
+        line |= {ISA[isa]: both_ways(row), f"{ISA[isa]} / {ISA[best[0]]}": number(row["total_ms"] / first["total_ms"])}
+    return line
+
+
+def channel_rows(found: Any) -> Table:
+    """By channels."""
+    cases = by_case(found["channels"])
+    return [{"Channels": str(next(iter(case.values()))["channels"]), **compared(case)} for case in cases]
+
+
+def twin_row(row: Row, name: str) -> dict[str, str]:
+    """A part beside its twin."""
+    twin = {"forward_ms": row["twin_forward_ms"], "backward_ms": row["twin_backward_ms"]}
+    return {"Part": name, "qsplat": both_ways(row), "Twin": both_ways(twin), "Twin / qsplat": number(row["ratio"])}
+
+
+def twins(rasterizer: Any, loss: Any, training: Any) -> Table:
+    """Every part beside its twin in torch operations."""
+    rows = [
+        twin_row(row, f"projection and harmonics, {row['gaussians']:,} Gaussians, {ISA[row['isa']]}")
+        for row in rasterizer["projection"]
+    ]
+    rows += [
+        twin_row(row, f"rendering, {row['gaussians']:,} Gaussians, {size(row)}, float64 reference")
+        for row in rasterizer["twins"]
+    ]
+    rows += [
+        twin_row(row, f"L1 + D-SSIM, {size(row)}{', with a mask' if row['masked'] else ''}") for row in loss["loss"]
+    ]
+    for row in loss["optimiser"]:
+        name = f"step of the optimisers, {row['gaussians']:,} Gaussians"
+        times = number(row["step_ms"]), number(row["twin_step_ms"]), number(row["ratio"])
+        rows.append(dict(zip(rows[0], (name, *times), strict=True)))
+    for row in training:
+        if row["ratio"] is not None:
+            name = f"step of training, {row['gaussians']:,} Gaussians, {size(row)}, float64 reference"
+            rates = row["iterations_per_second"], row["twin_iterations_per_second"]
+            times = (*(number(1e3 / rate) for rate in rates), number(row["ratio"]))
+            rows.append(dict(zip(rows[0], (name, *times), strict=True)))
+    return rows
+
+
+def targets(rasterizer: Any, loss: Any, training: Any, scaling: Any) -> Table:
+    """What was aimed at, and what was measured."""
+    lines = []
+
+    def line(what: str, aim: float, measured: float, unit: str, *, at_least: bool = False) -> None:
+        reached = measured >= aim if at_least else measured <= aim
+        sign = "at least" if at_least else "at most"
+        lines.append(
+            {
+                "Part": what,
+                "Aim": f"{sign} {number(aim)} {unit}",
+                "Measured": f"{number(measured)} {unit}",
+                "Reached": "yes" if reached else "**no**",
+            }
+        )
+
+    for case in by_case(rasterizer["rows"]):
+        best, *others = case.values()
+        name = f"rasterizer, {best['gaussians']:,} Gaussians, {size(best)}"
+        line(f"{name}: 4.5 ns per overlap + 6 ns per pixel", limit(best), best["total_ms"], "ms")
+        for row in others:
+            ratio = row["total_ms"] / best["total_ms"]
+            line(f"{name}: {ISA[row['isa']]} against {ISA[best['isa']]}", 1.5, ratio, "times")
+    for row in rasterizer["projection"]:
+        if row["gaussians"] == 30_000 and row["isa"] == rasterizer["rows"][0]["isa"]:
+            for way in ("forward", "backward"):
+                line(f"projection and harmonics, 30,000 Gaussians, {way}", 2.0, row[f"{way}_ms"], "ms")
+    for row in loss["loss"]:
+        if size(row) == "400x300" and not row["masked"]:
+            line("L1 + D-SSIM, 400x300", 8.0, row["total_ms"], "ms")
+    for row in loss["optimiser"]:
+        line(f"step of the optimisers, {row['gaussians']:,} Gaussians", 2.0, row["step_ms"], "ms")
+    rates = {row["phase"]: row["iterations_per_second"] for row in training}
+    line("splatting phase", 25.0, rates["splatting"], "iterations/s", at_least=True)
+    line("joint iteration against one of the splatting phase", 1.5, rates["splatting"] / rates["joint"], "times")
+    for row in scaling["training"]:
+        name = f"{row['gaussians']:,} Gaussians at {size(row)}, {row['phase']} phase: peak memory"
+        line(name, 6.0, row["peak_mb"] / 1e3, "GB")
+    return lines
+
+
+def rasterizer_floors(found: Any) -> Table:
+    """Milliseconds that the rasterizer's work takes at the speed of the matrix product, counted in three ways."""
+    lines = []
+    rows = [row for row in found["rows"] if row["isa"] == found["rows"][0]["isa"]]
+    for row, work in zip(rows, found["work"], strict=True):
+        rate, measured = row["sgemm_gflops"] * 1e6, row["total_ms"]
+        floors = {
+            "Pairs": work["pairs"] * FLOPS_PER_PAIR / rate,
+            "All lanes": 16 * work["blocks"] * FLOPS_PER_PAIR / rate,
+            "Instructions": work["blocks"] * INSTRUCTIONS_PER_BLOCK * FLOPS_PER_INSTRUCTION / rate,
+        }
+        line = {"Gaussians": f"{row['gaussians']:,}", "Size": size(row), "Million pairs": number(work["pairs"] / 1e6)}
+        line |= {"Useful lanes": f"{100 * work['useful_lanes']:.0f} %"}
+        line |= {f"{name}, ms": number(floor) for name, floor in floors.items()}
+        line |= {"Measured, ms": number(measured)}
+        line |= {f"/ {name.lower()}": number(measured / floor) for name, floor in floors.items()}
+        lines.append(line)
+    return lines
+
+
+def floors(rasterizer: Any, loss: Any) -> Table:
+    """What the arithmetic, or the traffic with memory, of the other parts takes at least."""
+    lines = []
+
+    def line(part: str, counted: str, floor: float, measured: float) -> None:
+        times = {"Floor, ms": floor, "Measured, ms": measured, "Measured / floor": measured / floor}
+        lines.append({"Part": part, "Counted": counted, **{name: number(value) for name, value in times.items()}})
+
+    step = loss["optimiser"][0]
+    for row in rasterizer["projection"]:
+        if row["isa"] == rasterizer["rows"][0]["isa"]:
+            megabytes = 4e-6 * PROJECTION_NUMBERS * row["gaussians"]
+            floor, measured = megabytes / step["copy_gb_per_second"], row["forward_ms"] + row["backward_ms"]
+            name = f"projection and harmonics, {row['gaussians']:,} Gaussians"
+            line(name, f"{number(megabytes)} MB to and from memory", floor, measured)
+    for row in loss["loss"]:
+        if not row["masked"]:
+            flops = FLOPS_PER_VALUE * 3 * row["width"] * row["height"]
+            floor = flops / row["sgemm_gflops"] / 1e6
+            line(f"L1 + D-SSIM, {size(row)}", f"{number(flops / 1e6)} million operations", floor, row["total_ms"])
+    megabytes = step["copy_ms"] * step["copy_gb_per_second"]
+    name = f"step of the optimisers, {step['gaussians']:,} Gaussians"
+    line(name, f"{number(megabytes)} MB to and from memory", step["copy_ms"], step["step_ms"])
+    return lines
+
+
+def fit(found: Any) -> Table:
+    """The rasterizer's time as what overlaps and pixels cost (least squares of the ratios)."""
+    import numpy
+
+    lines = []
+    for isa in dict.fromkeys(row["isa"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["isa"] == isa]
+        pixels = numpy.array([row["width"] * row["height"] for row in rows])
+        counts = numpy.stack([pixels * [row["overlap_per_pixel"] for row in rows], pixels], axis=1)
+        line = {"Binary": ISA[isa]}
+        for way in ("forward", "backward"):
+            times = 1e6 * numpy.array([row[f"{way}_ms"] for row in rows])
+            costs = numpy.linalg.lstsq(counts / times[:, None], numpy.ones(len(rows)), rcond=None)[0]
+            line |= {f"{way}, ns per overlap": number(costs[0]), f"{way}, ns per pixel": number(costs[1])}
+        lines.append(line)
+    return lines
+
+
+def startup_rows(found: Any) -> Table:
+    """How long programs take to begin."""
+    stages = {"torch_ms": "torch", "modules_ms": "Modules", "scene_ms": "Photos", "iteration_ms": "First iteration"}
+    return [
+        {
+            "Start": row["start"],
+            "Milliseconds": number(row["total_ms"]),
+            **{label: number(row[stage]) for stage, label in stages.items()},
+        }
+        for row in found["rows"]
+    ]
+
+
+def crops(found: Any) -> Table:
+    """Means over the seeds of what crops cost and save."""
+    lines = []
+    for scene in dict.fromkeys(row["scene"] for row in found):
+        rows = [row for row in found if row["scene"] == scene]
+        line = {"Scene": scene, "Seeds": str(len({row["seed"] for row in rows}))}
+        for variant in dict.fromkeys(row["variant"] for row in rows):
+            some = [row for row in rows if row["variant"] == variant]
+            line[f"PSNR, {variant}"] = f"{mean(row['psnr'] for row in some):.2f}"
+            line[f"joint / splatting, {variant}"] = number(
+                median(row["joint_ms"] / row["splatting_ms"] for row in some)
+            )
+        lines.append(line)
+    return lines
+
+
+def training_rows(found: Any) -> Table:
+    """The rate of each phase."""
+    return [
+        {
+            "Phase": row["phase"],
+            "Gaussians": f"{row['gaussians']:,}",
+            "Size": size(row),
+            "Iterations per second": number(row["iterations_per_second"]),
+            "Milliseconds": number(1e3 / row["iterations_per_second"]),
+        }
+        for row in found
+    ]
+
+
+def breakdown(found: Any) -> Table:
+    """The parts of a step of each phase."""
+    longest = sorted(found, key=lambda row: -len(row["breakdown_ms"]))
+    parts = dict.fromkeys(part for row in longest for part in row["breakdown_ms"])
+    lines = [{"Part": part, **{row["phase"]: number(row["breakdown_ms"].get(part)) for row in found}} for part in parts]
+    total = {row["phase"]: number(sum(row["breakdown_ms"].values())) for row in found}
+    return [*lines, {"Part": "all of it", **total}]
+
+
+def growth(found: Any) -> Table:
+    """The exponents of each sweep."""
+    labels = {
+        "projection_ms": "Projection",
+        "rasterizer_ms": "Rasterizer",
+        "step_ms": "Step of training",
+        "memory_mb": "Memory beyond imports",
+    }
+    sweeps: dict[str, dict[str, str]] = {}
+    for row in found["growth"]:
+        empty = {"Sweep": row["sweep"], "Work": row["work"].replace("_", " "), **dict.fromkeys(labels.values(), "")}
+        line = sweeps.setdefault(row["sweep"], empty)
+        line[labels[row["quantity"]]] = f"{row['exponent']:.2f} ({row['last_exponent']:.2f})"
+    return list(sweeps.values())
+
+
+def scaling_rows(found: Any) -> Table:
+    """Every case of every sweep."""
+    return [
+        {
+            "Sweep": row["sweep"],
+            "Gaussians": f"{row['gaussians']:,}",
+            "Size": size(row),
+            "Overlap": number(row["overlap_per_pixel"]),
+            "Channels": str(row["channels"]),
+            "Threads": str(row["threads"]),
+            "Rasterizer, ms": both_ways(row),
+            "Projection, ms": number(row["projection_ms"]),
+            "Step, ms": number(row["step_ms"]),
+            "Peak, MB": number(row["peak_mb"]),
+        }
+        for row in found["rows"]
+    ]
+
+
+def largest(found: Any) -> Table:
+    """The training of the most Gaussians."""
+    return [
+        {
+            "Phase": row["phase"],
+            "Gaussians": f"{row['gaussians_before']:,} to {row['gaussians']:,}",
+            "Size": size(row),
+            "Step, ms": number(row["step_ms"]),
+            "Step with densification, ms": number(row["densifying_step_ms"]),
+            "Peak, MB": number(row["peak_mb"]),
+            "Of which imports, MB": number(row["imported_mb"]),
+        }
+        for row in found["training"]
+    ]
+
+
+TABLES: Mapping[str, tuple[Sequence[str], Callable[..., Table]]] = {
+    "machine": (("rasterizer", "loss"), machine),
+    "targets": (("rasterizer", "loss", "training", "scaling"), targets),
+    "rasterizer": (("rasterizer",), rasterizer_rows),
+    "channels": (("rasterizer",), channel_rows),
+    "twins": (("rasterizer", "loss", "training"), twins),
+    "rasterizer-floors": (("rasterizer",), rasterizer_floors),
+    "floors": (("rasterizer", "loss"), floors),
+    "fit": (("rasterizer",), fit),
+    "training": (("training",), training_rows),
+    "breakdown": (("training",), breakdown),
+    "growth": (("scaling",), growth),
+    "scaling": (("scaling",), scaling_rows),
+    "largest": (("scaling",), largest),
+    "startup": (("startup",), startup_rows),
+    "crops": (("head_crops",), crops),
+}

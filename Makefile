@@ -38,7 +38,12 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/python scripts/bench/rasterizer.py
+	$(BIN)/python scripts/bench/rasterizer.py --json docs/performance/rasterizer.json
+	$(BIN)/python scripts/bench/loss.py --json docs/performance/loss.json
+	$(BIN)/python scripts/bench/training.py --json docs/performance/training.json
+	$(BIN)/python scripts/bench/scaling.py --json docs/performance/scaling.json --plot docs/performance
+	$(BIN)/python scripts/bench/startup.py --json docs/performance/startup.json --repeats 3
+	$(BIN)/python scripts/bench/page.py
 
 bench-gpu: install
 	$(BIN)/python scripts/bench/gpu.py

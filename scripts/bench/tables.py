@@ -322,7 +322,8 @@ def largest(found: Any) -> Table:
     return [
         {
             "Phase": row["phase"],
-            "Gaussians": f"{row['gaussians_before']:,} to {row['gaussians']:,}",
+            "Gaussians before": f"{row['gaussians_before']:,}",
+            "After": f"{row['gaussians']:,}",
             "Size": size(row),
             "Step, ms": number(row["step_ms"]),
             "Step with densification, ms": number(row["densifying_step_ms"]),

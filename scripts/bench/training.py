@@ -25,10 +25,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring import Measured, Options, Times, case, run, show, size, take_turns, use_threads, write_json
+from measuring import Options, Times, case, run, show, size, take_turns, use_threads, write_json
 
 if TYPE_CHECKING:
     from qsplat.io.scene import Scene
@@ -115,15 +116,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(kinds: Sequence[Kind], repeats: int, threads: int) -> list[PhaseSpeed]:
     """Speed of every phase; the last of the ``kinds`` is the twin of the one before."""
-    found = take_turns([kind.train for kind in kinds], repeats, warm=True)
-    steps = {name: milliseconds for times in found.medians for name, milliseconds in times.items()}
-    speeds = [
-        _speed(kind, phase, name, steps[name], found, threads)
-        for kind in kinds[:-1]
-        for phase, name in kind.phases.items()
-    ]
+    phases = [(kind, phase, name) for kind in kinds[:-1] for phase, name in kind.phases.items()]
+    parts = [partial(kind.breakdown, phase) for kind, phase, _ in phases]
+    found = take_turns([*(kind.train for kind in kinds), *parts], repeats, warm=True)
+    steps = {name: milliseconds for times in found.medians[: len(kinds)] for name, milliseconds in times.items()}
     twin = {"twin_iterations_per_second": round(1e3 / steps[TWIN], 2), "ratio": round(steps[TWIN] / steps[SMALL], 1)}
-    return [*speeds[:-1], replace(speeds[-1], **twin)]
+    return [
+        PhaseSpeed(
+            phase=name,
+            iterations_per_second=round(1e3 / steps[name], 2),
+            breakdown_ms=dict(breakdown),
+            gaussians=kind.gaussians,
+            width=kind.scene.train[0].camera.width,
+            height=kind.scene.train[0].camera.height,
+            threads=threads,
+            sgemm_gflops=found.sgemm_gflops,
+            **(twin if name == SMALL else {}),
+        )
+        for (kind, _, name), breakdown in zip(phases, found.medians[len(kinds) :], strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ class Kind:
             times[name] = 1e3 * statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
         return times
 
-    def breakdown(self, phase: str) -> dict[str, float]:
+    def breakdown(self, phase: str) -> Times:
         """Milliseconds of the parts of the median step of ``phase``."""
         from torch.autograd.profiler import profile, record_function
 
@@ -206,7 +217,7 @@ def kinds(scene: Scene, gaussians: int, iterations: int, twin_case: tuple[int, i
     ]
 
 
-def parts_of_median_step(events: Any) -> dict[str, float]:
+def parts_of_median_step(events: Any) -> Times:
     """Median of each part, in the order in which the parts begin; the operations inside others belong to those."""
     outer = sorted((event for event in events if event.cpu_parent is None), key=lambda event: event.time_range.start)
     steps: list[dict[str, float]] = []
@@ -227,20 +238,6 @@ def parts_of_median_step(events: Any) -> dict[str, float]:
         name: round(statistics.median(step.get(name, 0.0) for step in steps), 3)
         for name in dict.fromkeys(name for step in steps for name in step)
     }
-
-
-def _speed(kind: Kind, phase: str, name: str, milliseconds: float, found: Measured, threads: int) -> PhaseSpeed:
-    height, width = kind.scene.train[0].image.shape[:2]
-    return PhaseSpeed(
-        phase=name,
-        iterations_per_second=round(1e3 / milliseconds, 2),
-        breakdown_ms=kind.breakdown(phase),
-        gaussians=kind.gaussians,
-        width=width,
-        height=height,
-        threads=threads,
-        sgemm_gflops=found.sgemm_gflops,
-    )
 
 
 def _without(speed: PhaseSpeed, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch.nn import Parameter, ParameterDict
+from torch.optim import Optimizer
 
 from qsplat.training.adam import Adam
 from qsplat.training.schedule import Schedule
@@ -62,7 +63,7 @@ def gaussian_optimizers(parameters: ParameterDict) -> dict[str, Adam]:
     return {name: optimizer_for(name, [parameter]) for name, parameter in parameters.items()}
 
 
-def set_rates(optimizers: Mapping[str, Adam], step: int, schedule: Schedule) -> None:
+def set_rates(optimizers: Mapping[str, Optimizer], step: int, schedule: Schedule) -> None:
     """Give every optimiser the rate of its group at ``step``."""
     for name, optimizer in optimizers.items():
         rate = RATES[name].at(step, schedule)

@@ -33,6 +33,7 @@ from qsplat.qnn import QNN
 from qsplat.training.densification import Densifier, regularization
 from qsplat.training.fit import initial_gaussians
 from qsplat.training.losses import photometric_loss
+from qsplat.training.memory import keep_freed_memory
 from qsplat.training.model import SplatModel, ViewOutputs
 from qsplat.training.optimizers import RATES, set_rates
 from qsplat.training.parameters import gaussians_of, parameters_of
@@ -111,6 +112,8 @@ class QsplatModel(SplatfactoModel):
         ]
 
     def _begin(self, iterations: int) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._clock = time.monotonic() - (self.train_seconds or 0.0)
         continued = self._restored.get("iterations")
         self.schedule = self.config.schedule(continued or iterations)

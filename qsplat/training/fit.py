@@ -17,6 +17,7 @@ from qsplat.qnn import QNN, QnnConfig
 from qsplat.render import Backend, RasterConfig
 from qsplat.training.densification import DefaultDensification, Densification, Densifier, regularization
 from qsplat.training.losses import photometric_loss
+from qsplat.training.memory import keep_freed_memory
 from qsplat.training.model import SplatModel, ViewOutputs
 from qsplat.training.optimizers import gaussian_optimizers, optimizer_for, set_rates
 from qsplat.training.parameters import gaussians_of, parameters_of
@@ -107,7 +108,8 @@ def fit(
 ) -> Fitted:
     """Train on the views of ``scene``, one at a time in shuffled epochs.
 
-    ``on_step`` is called after every step. The random state of the caller is left as it was.
+    ``on_step`` is called after every step. The random state of the caller is left as it was; on a CPU, the process keeps
+    the memory that it frees from now on (``memory.keep_freed_memory``).
 
     Raises:
         ValueError: the scene has no training views, or nothing to start from.
@@ -115,6 +117,8 @@ def fit(
     config = config or FitConfig()
     if not scene.train:
         raise ValueError("the scene has 0 training views: training needs at least one")
+    if config.device == "cpu":
+        keep_freed_memory()
     threads = torch.get_num_threads()
     devices = [torch.device(config.device)] if config.device != "cpu" else []
     with torch.random.fork_rng(devices=devices):

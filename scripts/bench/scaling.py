@@ -191,8 +191,10 @@ def measure_here(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     if "training" in case:
         threads, imported = prepared(None)
         rows = training(*case["training"], threads=threads, repeats=repeats)
-        return {"machine": machine(), "rows": [{**row, "imported_mb": imported} for row in rows]}
-    return {"machine": machine(), "rows": [row_of(Case(**case), repeats)]}
+        rows = [{**row, "imported_mb": imported} for row in rows]
+    else:
+        rows = [row_of(Case(**case), repeats)]
+    return {"machine": machine(), "rows": rows}
 
 
 def prepared(threads: int | None) -> tuple[int, float]:

@@ -108,8 +108,8 @@ def fit(
 ) -> Fitted:
     """Train on the views of ``scene``, one at a time in shuffled epochs.
 
-    ``on_step`` is called after every step. The random state of the caller is left as it was; on a CPU, the process keeps
-    the memory that it frees from now on (``memory.keep_freed_memory``).
+    ``on_step`` is called after every step. The random state of the caller is left as it was. On a CPU, the process
+    keeps the memory that it frees from now on (``memory.keep_freed_memory``).
 
     Raises:
         ValueError: the scene has no training views, or nothing to start from.

@@ -26,5 +26,5 @@ def page_faults(kind: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is only on Linux")
-def test_a_large_block_is_taken_from_the_system_once():
-    assert page_faults("keep") < 0.1 * page_faults("give back")
+def test_large_blocks_are_not_taken_from_the_system_again_and_again():
+    assert page_faults("keep") < 0.3 * page_faults("give back")

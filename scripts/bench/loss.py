@@ -6,6 +6,7 @@ Times the photometric loss of random RGB images, with and without a mask, beside
 convolutions with the 11x11 window, as most trainings have it, and autograd. The step of the optimisers of ``gaussians``
 Gaussians with harmonics of degree 3 stands beside ``torch.optim.Adam`` as it comes (a loop over the tensors) and with
 ``foreach=True``. A step reads and writes seven numbers per parameter; ``copy_ms`` is the time to copy as many bytes.
+Freed memory stays in the process, as in training.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def bench() -> None:
         threads = use_threads(given.threads)
+        from qsplat.training.memory import keep_freed_memory
+
+        keep_freed_memory()
         small = next((size for size in given.sizes if min(size) < WINDOW), None)
         if small is not None:
             raise ValueError(f"--sizes {small[0]}x{small[1]}: SSIM needs at least {WINDOW} pixels on both sides")

@@ -7,7 +7,7 @@ Draws random splats (3-sigma major radius log-uniform in 2 to 10 pixels, aspect 
 opacity 0.1 to 0.9) and times the rasterizer (depth sort, binning, compositing) and, apart from it, the projection with
 harmonics of degree 3. ``overlap_per_pixel`` is the sum of the areas of the ellipses in which alpha reaches 1/255,
 divided by the pixels; ``ns_per_overlap`` divides the total time by that sum. ``sgemm_gflops`` is a float32 matrix
-product measured between the repeats: compare machines by it.
+product measured between the repeats: compare machines by it. Freed memory stays in the process, as in training.
 
 ``work`` counts what the kernels, which do 4x4 pixels with one instruction, cannot leave out: the pairs of a splat and
 a pixel in which alpha reaches 1/255, and the pairs of a splat and a block of pixels with such a pixel. Whatever is
@@ -108,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def bench() -> None:
         use_threads(given.threads)
+        from qsplat.training.memory import keep_freed_memory
+
+        keep_freed_memory()
         found = measure(given.cases, given.channels, given.twin_case, binaries(given.binary), given.repeats)
         if given.json:
             write_json(given.json, found)

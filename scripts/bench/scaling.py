@@ -198,11 +198,14 @@ def measure_here(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def prepared(threads: int | None) -> tuple[int, float]:
-    """The number of threads, and the memory taken once everything is imported."""
+    """The number of threads, and the memory taken once everything is imported. Freed memory stays in the process from
+    then on, as in training."""
     threads = use_threads(threads)
     import qsplat.training.fit
     import qsplat.training.strategies  # noqa: F401
+    from qsplat.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     return threads, peak_megabytes()
 
 

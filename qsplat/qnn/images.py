@@ -45,8 +45,10 @@ def window_residual(head: QNN, image: Float[Tensor, "h w c"], camera: Camera, wi
     bottom, right = window.y + window.height, window.x + window.width
     rows, kept_rows = _with_halo(window.y, bottom, head.halo, height)
     columns, kept_columns = _with_halo(window.x, right, head.halo, width)
-    queries = pixel_queries(camera).to(image)
-    part = _residual(head, image[rows, columns], queries[rows, columns])[kept_rows, kept_columns]
+    x, y = camera.view.x + columns.start, camera.view.y + rows.start
+    read = Window(x, y, columns.stop - columns.start, rows.stop - rows.start)
+    queries = pixel_queries(camera.cropped(read)).to(image)
+    part = _residual(head, image[rows, columns], queries)[kept_rows, kept_columns]
     return functional.pad(part, (0, 0, window.x, width - right, window.y, height - bottom))
 
 

@@ -1,5 +1,5 @@
-"""Which part of an image the head sees in a step of training. The Gaussians see all of it: where only the crop was
-rendered, and only they were moved, the held-out views got worse (docs/performance.md)."""
+"""Which part of an image the head sees in a step of training. All of it is rendered and compared with the photo, so that
+a step moves every Gaussian as it would without a head."""
 
 from __future__ import annotations
 

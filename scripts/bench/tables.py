@@ -266,6 +266,7 @@ def training_rows(found: Any) -> Table:
             "Phase": row["phase"],
             "Gaussians": f"{row['gaussians']:,}",
             "Size": size(row),
+            "Overlap": number(row["overlap_per_pixel"]),
             "Iterations per second": number(row["iterations_per_second"]),
             "Milliseconds": number(1e3 / row["iterations_per_second"]),
         }

@@ -9,9 +9,11 @@ of Gaussians stays the same, all harmonics are in use, and the densifier takes n
 median step, in which the PSNR of a record is included (a real run records one step in a hundred). The joint phase
 shows the head the crops that training uses and, apart from that, whole images.
 
-``breakdown_ms`` tells the parts of the median step under PyTorch's profiler, which makes steps somewhat longer:
-compiled kernels, convolutions and optimisers by their names, PyTorch's other operations by the place where they run,
-and what is left "between operations" is Python. The twin of the small case trains by the reference backend.
+``overlap_per_pixel`` is that of the first photo when the run begins: far more than in the benchmark of the rasterizer,
+because Gaussians begin faint and as wide as their neighbours are away. ``breakdown_ms`` tells the parts of the median
+step under PyTorch's profiler, which makes steps somewhat longer: compiled kernels, convolutions and optimisers by their
+names, PyTorch's other operations by the place where they run, and what is left "between operations" is Python. The twin
+of the small case trains by the reference backend.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layer import overlaps
 from measuring import Options, Times, case, run, show, size, take_turns, use_threads, write_json
 
 if TYPE_CHECKING:
@@ -74,6 +77,7 @@ class PhaseSpeed:
     gaussians: int
     width: int
     height: int
+    overlap_per_pixel: float
     threads: int
     sgemm_gflops: float
     twin_iterations_per_second: float | None = None
@@ -129,6 +133,7 @@ def measure(kinds: Sequence[Kind], repeats: int, threads: int) -> list[PhaseSpee
             gaussians=kind.gaussians,
             width=kind.scene.train[0].camera.width,
             height=kind.scene.train[0].camera.height,
+            overlap_per_pixel=kind.overlap_per_pixel(),
             threads=threads,
             sgemm_gflops=found.sgemm_gflops,
             **(twin if name == SMALL else {}),
@@ -180,6 +185,22 @@ class Kind:
             ends = [record.seconds for record in records if record.phase == phase][WARM_UP - 1 :]
             times[name] = 1e3 * statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
         return times
+
+    def overlap_per_pixel(self) -> float:
+        """Of the first photo at the beginning of a run, as ``rasterizer.py`` counts it."""
+        import torch
+
+        from qsplat.render import RasterConfig
+        from qsplat.render.projection import project
+        from qsplat.training.fit import initial_gaussians
+        from qsplat.training.seeding import seed_in_view
+
+        generator, camera = torch.Generator().manual_seed(self.config.seed), self.scene.train[0].camera
+        points = self.scene.points or seed_in_view(self.scene.train, self.gaussians, generator=generator)
+        start = initial_gaussians(points, max_gaussians=2 * self.gaussians, sh_degree=0, generator=generator)
+        flat = project(start.activate(), camera, RasterConfig())
+        records = torch.cat([flat.conics, flat.opacities[:, None]], dim=1)[flat.radii > 0]
+        return round(overlaps(records) / (camera.width * camera.height), 2)
 
     def breakdown(self, phase: str) -> Times:
         """Milliseconds of the parts of the median step of ``phase``."""

@@ -170,7 +170,7 @@ def measure(
         "work": [asdict(one.work()) for one in images if one.binary == names[0]],
         "channels": [{"channels": width, **row} for (width, _), row in zip(broad, rows[len(images) :], strict=True)],
         "projection": [asdict(one.beside(times, twin, threads)) for one, times, twin in pairs],
-        "twins": [asdict(small.beside(fast, slow, threads))],
+        "twins": [{**asdict(small.beside(fast, slow, threads)), **small.per_overlap(fast, slow)}],
     }
 
 
@@ -250,6 +250,11 @@ class Image:
             threads=threads,
             isa=self.binary,
         )
+
+    def per_overlap(self, times: Times, twin: Times) -> dict[str, float]:
+        """Nanoseconds per overlap of a rendering and of its twin."""
+        both = {"ns_per_overlap": times, "twin_ns_per_overlap": twin}
+        return {name: round(sum(some.values()) * 1e6 / self.overlaps, 3) for name, some in both.items()}
 
     def work(self) -> Work:
         """What is written about the work; ``useful_lanes`` is the share of the blocks' pixels that count."""

@@ -105,10 +105,10 @@ def twins(rasterizer: Any, loss: Any, training: Any) -> Table:
         twin_row(row, f"projection and harmonics, {row['gaussians']:,} Gaussians, {ISA[row['isa']]}")
         for row in rasterizer["projection"]
     ]
-    rows += [
-        twin_row(row, f"rendering, {row['gaussians']:,} Gaussians, {size(row)}, float64 reference")
-        for row in rasterizer["twins"]
-    ]
+    for row in rasterizer["twins"]:
+        per_overlap = f"{number(row['ns_per_overlap'])} and {number(row['twin_ns_per_overlap'])} ns per overlap"
+        name = f"rendering, {row['gaussians']:,} Gaussians, {size(row)}, float64 reference ({per_overlap})"
+        rows.append(twin_row(row, name))
     rows += [
         twin_row(row, f"L1 + D-SSIM, {size(row)}{', with a mask' if row['masked'] else ''}") for row in loss["loss"]
     ]

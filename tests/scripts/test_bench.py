@@ -89,6 +89,8 @@ def test_rasterizer_writes_the_rows_of_every_table(written):
     for row in [*found["projection"], *found["twins"]]:
         assert row["ratio"] > 0
         assert row["twin_backward_ms"] > 0
+    (small,) = found["twins"]
+    assert small["twin_ns_per_overlap"] / small["ns_per_overlap"] == pytest.approx(small["ratio"], rel=0.05, abs=0.1)
     assert found["machine"]["torch"] == torch.__version__
 
 

@@ -107,11 +107,13 @@ void backward_tile(const Job *job, Tile *tile, int index, int rank) {
     open_tile(job, index, tile, light);
     open_gradients(tile, behind, grad_alpha, depth, grads, scratch);
 #define REPLAY(channels, deep, absolute) replay(tile, behind, grad_alpha, depth, grads, channels, deep, absolute)
-    switch (channels == 3 ? 2 * deep + (job->image->absgrad != NULL) : -1) {
-        case 0: REPLAY(3, 0, 0); break;
-        case 1: REPLAY(3, 0, 1); break;
-        case 2: REPLAY(3, 1, 0); break;
-        case 3: REPLAY(3, 1, 1); break;
+    switch (4 * channels + 2 * deep + (job->image->absgrad != NULL)) {
+        case 4 * 1: REPLAY(1, 0, 0); break;
+        case 4 * 3: REPLAY(3, 0, 0); break;
+        case 4 * 3 + 1: REPLAY(3, 0, 1); break;
+        case 4 * 3 + 2: REPLAY(3, 1, 0); break;
+        case 4 * 3 + 3: REPLAY(3, 1, 1); break;
+        case 4 * 4: REPLAY(4, 0, 0); break;
         default: REPLAY(channels, deep, job->image->absgrad != NULL);
     }
 #undef REPLAY

@@ -57,7 +57,7 @@ class SplatModel:
         drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=self.config, backend=backend)
         base = drawn.over(self.background)
         if self.head is None:
-            residual = torch.zeros_like(base)
+            residual = base.new_zeros(()).expand_as(base)
         elif head_window is None:
             residual = image_residual(self.head, base, camera)
         else:

@@ -39,7 +39,7 @@ class Schedule:
     downscales: int = 0
     downscale_share: float = 1 / 10
     head_share: float = 0.75
-    crop_share: float = 0.05
+    crop_share: float = 0.04
 
     def __post_init__(self) -> None:
         if self.iterations < 1:

@@ -42,6 +42,7 @@ bench: install
 	$(BIN)/python scripts/bench/loss.py --json docs/performance/loss.json
 	$(BIN)/python scripts/bench/training.py --json docs/performance/training.json
 	$(BIN)/python scripts/bench/scaling.py --json docs/performance/scaling.json --plot docs/performance
+	$(BIN)/python scripts/bench/ns_train.py --json docs/performance/ns_train.json
 	$(BIN)/python scripts/bench/startup.py --json docs/performance/startup.json --repeats 3
 	$(BIN)/python scripts/bench/page.py
 

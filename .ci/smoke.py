@@ -18,6 +18,7 @@ import torch  # noqa: E402
 from qsplat.cameras import Camera  # noqa: E402
 from qsplat.gaussians import seed_from_points  # noqa: E402
 from qsplat.render import rasterize  # noqa: E402
+from qsplat.training.losses import photometric_loss, portable_loss  # noqa: E402
 
 if "site-packages" not in qsplat.__file__:
     sys.exit(f"this is not the installed package: {qsplat.__file__}")
@@ -29,6 +30,9 @@ fast = rasterize(splats, camera).color
 slow = rasterize(splats, camera, backend="reference").color
 if float((fast - slow).abs().max()) > 1e-4 or float(fast.max()) == 0:
     sys.exit("the installed CPU backend disagrees with the reference")
+photo = torch.rand(48, 64, 3)
+if abs(float(photometric_loss(fast, photo) - portable_loss(fast, photo))) > 1e-5:
+    sys.exit("the installed loss disagrees with its slow twin")
 
 offered = {entry.name for entry in importlib.metadata.entry_points(group="nerfstudio.method_configs")}
 if not {"qsplat", "qsplat-mcmc"} <= offered:

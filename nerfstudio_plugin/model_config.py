@@ -32,7 +32,9 @@ class QnnOptions:
     """Share of the iterations after which the network is switched on and trained together with the Gaussians."""
     crop_share: float = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them.
-    The Gaussians always see the whole image. On a CPU, a network that does, too, takes several times as long."""
+    The Gaussians always see the whole image. Crops are for CPUs, where a network on whole images makes an iteration 6
+    to 8 times as long; in runs of 2000 iterations a network that was trained on crops gained nothing that could be
+    measured (docs/performance.md)."""
 
 
 @dataclass

@@ -13,11 +13,12 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from nerfstudio_plugin.datamanager import QsplatDataManagerConfig
 from nerfstudio_plugin.dataparser import QsplatDataParserConfig
-from nerfstudio_plugin.model_config import SplatModelConfig
+from nerfstudio_plugin.model_config import QnnOptions, SplatModelConfig
 from nerfstudio_plugin.progress import ProgressWriterConfig
 from nerfstudio_plugin.trainer_config import QsplatTrainerConfig, RunLengthDecayConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.optimizers import EPSILON, RATES
+from qsplat.training.schedule import Schedule
 
 
 @dataclass
@@ -36,10 +37,15 @@ class _Defaults:
     max_side: int
     max_gaussians: int
     steps_per_save: int
+    crop_share: float
 
 
-ON_CUDA = _Defaults("cuda", iterations=30_000, max_side=1600, max_gaussians=1_000_000, steps_per_save=2000)
-ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, max_gaussians=100_000, steps_per_save=500)
+ON_CUDA = _Defaults(
+    "cuda", iterations=30_000, max_side=1600, max_gaussians=1_000_000, steps_per_save=2000, crop_share=1.0
+)
+ON_CPU = _Defaults(
+    "cpu", iterations=3000, max_side=400, max_gaussians=100_000, steps_per_save=500, crop_share=Schedule.crop_share
+)
 
 
 def _optimizers() -> dict[str, dict]:
@@ -73,7 +79,10 @@ def _specification(
                 datamanager=QsplatDataManagerConfig(
                     dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here.max_side
                 ),
-                model=SplatModelConfig(densification=replace(densification, max_gaussians=here.max_gaussians)),
+                model=SplatModelConfig(
+                    densification=replace(densification, max_gaussians=here.max_gaussians),
+                    qnn_options=QnnOptions(crop_share=here.crop_share),
+                ),
             ),
             optimizers=_optimizers(),
             logging=LoggingConfig(local_writer=ProgressWriterConfig(), profiler="none"),

@@ -181,12 +181,14 @@ class QsplatModel(SplatfactoModel):
             background=background,
             config=self.config.raster(depth=not training, threads=self._threads),
         )
-        crop = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
+        crop = None
+        if training:
+            crop = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
         view = model.render(
             eye,
             sh_degree=plan.sh_degree_at(self.step),
             backend=self.config.rasterizer,
-            head_window=crop if training else None,
+            head_window=crop,
         )
         if not training:
             return self._images(view)

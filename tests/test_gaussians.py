@@ -19,7 +19,7 @@ def test_activation_is_the_only_door_and_opens_both_ways():
     splats = gaussians.activate()
     torch.testing.assert_close(splats.scales.log(), gaussians.log_scales)
     torch.testing.assert_close(torch.logit(splats.opacities), gaussians.opacity_logits)
-    torch.testing.assert_close(splats.quats.norm(dim=-1), torch.ones(20))
+    assert torch.equal(splats.quats, gaussians.quats)
     assert splats.sh.shape == (20, 16, 3)
     assert splats.channels == 3
 

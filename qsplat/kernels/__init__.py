@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-IDLE_WORKSPACES = 2
-"""Workspaces kept for later images: one for training and one for a viewer in another thread."""
+IDLE_WORKSPACES = 3
+"""Workspaces kept for later images: two for training, its rasterizer and its loss, and one for a viewer in another
+thread."""
 
 X86_FEATURES = {
     "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
@@ -85,7 +86,7 @@ class Workspace:
         except IndexError:
             self.handle = library.qsplat_workspace_create()
         if not self.handle:
-            raise MemoryError("no memory for a rasterizer workspace")
+            raise MemoryError("no memory for a workspace of the kernels")
 
     def __del__(self) -> None:
         if not getattr(self, "handle", None):
@@ -127,6 +128,12 @@ def best_binary() -> str:
             "or on x86-64 with AVX2; backend='reference' runs anywhere, slowly"
         )
     return names[0]
+
+
+def available() -> bool:
+    """Whether there is a binary that this processor can run."""
+    names = runnable_binaries()
+    return bool(names) and (FOLDER / f"qsplat_{names[0]}.so").exists()
 
 
 def load(name: str) -> ctypes.CDLL:

@@ -1,4 +1,5 @@
-/* The interface that qsplat/kernels/__init__.py declares and qsplat/render/cpu.py calls through ctypes; its structures mirror these. */
+/* The interface that qsplat/kernels/__init__.py declares, through ctypes, and qsplat/render/cpu.py and
+ * qsplat/training/losses.py call; its structures mirror these. */
 #ifndef QSPLAT_KERNELS_H
 #define QSPLAT_KERNELS_H
 

@@ -5,8 +5,6 @@
  * First every row of the SSIM map: rows of the images are blurred along x into a ring of WINDOW rows, the ring along y;
  * of each pixel of the map three slopes are kept. Then every row of the gradient gathers the slopes around it, along y
  * and along x. Sums are kept per row, so that the result does not depend on the number of threads. */
-#include <stdlib.h>
-
 #include "kernels.h"
 #include "parallel.h"
 #include "vector.h"
@@ -173,7 +171,8 @@ static void photometric(void *argument, Team *team, int rank) {
     Job *job = argument;
     const PhotometricLoss *loss = job->loss;
     if (rank == 0) {
-        reserve(job->work, SLOPES, (size_t)(job->map_height + 1) * SLOPES_KEPT * job->stride * sizeof(float));
+        int kept = loss->gradient ? job->map_height : 0;
+        reserve(job->work, SLOPES, (size_t)kept * SLOPES_KEPT * job->stride * sizeof(float));
         reserve(job->work, ROWS, (size_t)team->size * SCRATCH_ROWS * job->stride * sizeof(float));
         reserve(job->work, ROW_SUMS, (size_t)loss->height * 2 * sizeof(float));
     }

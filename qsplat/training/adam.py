@@ -9,7 +9,8 @@ from torch.optim import Adam as TorchAdam
 
 
 class Adam(TorchAdam):
-    """``torch.optim.Adam``, the same in every value, setting and state, that does not import ``torch._dynamo``.
+    """``torch.optim.Adam`` that does not import ``torch._dynamo``: the same in every value and in its state. Its steps
+    cannot be differentiated.
 
     torch's own imports it, and sympy with it, when the first one is built: its methods are wrapped so that the compiler
     leaves them alone. That takes seconds. Where nothing is compiled they work without the wrap.

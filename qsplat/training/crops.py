@@ -1,5 +1,8 @@
-"""Which part of an image the head sees in a step of training. All of it is rendered and compared with the photo, so that
-a step moves every Gaussian as it would without a head."""
+"""Which part of an image the head sees in a step of training.
+
+All of the image is rendered and compared with the photo, so that a step moves every Gaussian as it would without a
+head.
+"""
 
 from __future__ import annotations
 

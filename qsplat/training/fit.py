@@ -202,7 +202,7 @@ class _Run:
             sh_degree=self.schedule.sh_degree_at(step),
             backend=self.config.backend,
             head_window=self.schedule.head_window_at(
-                step, width=camera.width, height=camera.height, generator=self.crops
+                step, width=camera.view.width, height=camera.view.height, generator=self.crops
             ),
         )
         photo = target.over(background)

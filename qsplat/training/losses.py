@@ -28,13 +28,20 @@ def photometric_loss(
     float32 on a CPU are compared by a compiled kernel with a gradient for ``prediction`` alone, on ``threads`` threads
     (``torch.get_num_threads()`` when None), all others by ``portable_loss``.
 
+    Raises:
+        ValueError: the images or the mask do not belong together.
+
     Source: Kerbl et al. 2023, equation 7.
     """
+    if prediction.shape != target.shape or (mask is not None and mask.shape != target.shape[:2]):
+        sizes = [tuple(tensor.shape) for tensor in (prediction, target, mask) if tensor is not None]
+        raise ValueError(f"images and mask of shapes {', '.join(map(str, sizes))}: they must be of one view")
     fast = all(image.device.type == "cpu" and image.dtype == torch.float32 for image in (prediction, target))
-    if not fast or target.requires_grad or not kernels.runnable_binaries():
+    if not fast or target.requires_grad or not kernels.available():
         return portable_loss(prediction, target, ssim_weight=ssim_weight, mask=mask)
+    counts = None if mask is None else mask.to("cpu", torch.bool)
     loss: Tensor = Photometric.apply(  # pyright: ignore[reportAssignmentType]
-        prediction, target, mask, ssim_weight, threads or torch.get_num_threads(), kernels.load(kernels.best_binary())
+        prediction, target, counts, ssim_weight, threads or torch.get_num_threads(), kernels.load(kernels.best_binary())
     )
     return loss
 
@@ -90,9 +97,10 @@ class Photometric(torch.autograd.Function):
             similarity_weight=ssim_weight / max(1, centers * channels) if similar else 0.0,
         )
         gradient = torch.empty_like(prediction) if ctx.needs_input_grad[0] else None
-        sums = torch.empty(2, dtype=torch.float64)
+        sums = prediction.new_empty(2, dtype=torch.float64)
+        workspace = kernels.Workspace(library)
         arguments.point(prediction=prediction, target=target, mask=mask, gradient=gradient, sums=sums)
-        if library.qsplat_photometric_loss(kernels.Workspace(library).handle, ctypes.byref(arguments)):
+        if library.qsplat_photometric_loss(workspace.handle, ctypes.byref(arguments)):
             raise MemoryError(f"no memory to compare images of {width}x{height} pixels: use smaller ones")
         ctx.gradient = gradient
         absolute, similarity = sums.tolist()

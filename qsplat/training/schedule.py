@@ -27,7 +27,8 @@ class Schedule:
         downscales: how many times the resolution is halved at the start.
         downscale_share: share of the run after which it is doubled again.
         head_share: share of the run at which the head is switched on; 1 for a run without one.
-        crop_share: share of the image's pixels that the head sees in a step of the joint phase; 1 for whole images.
+        crop_share: share of the image's pixels that the head sees in a step of the joint phase; 1 for whole images,
+            which a GPU can afford. The default is for a CPU.
 
     Raises:
         ValueError: no iterations, or a share outside its range.

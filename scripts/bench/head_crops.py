@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from qsplat.io.scene import Scene
     from qsplat.training.fit import Fitted, StepRecord
 
+FEWEST_ITERATIONS = 20
 VARIANTS = ("no head", "whole images", "crops")
 
 
@@ -41,7 +44,7 @@ class Row:
     threads: int
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the JSON file if one is named."""
     options = Options(__doc__)
     options.add_argument("scenes", type=Path, nargs="+", metavar="DIR")
@@ -49,8 +52,14 @@ def main() -> int:
     options.add_count("--seeds", default=3, help="trainings of each kind and scene")
     options.add_count("--iterations", default=2000, help="of each training")
     options.add_count("--gaussians", default=16_000, help="most Gaussians")
-    options.add_argument("--crop-share", type=float, metavar="S", help="share of an image's pixels that the head sees")
-    given = options.parse_args()
+    options.add_argument(
+        "--crop-share",
+        type=share,
+        default=0.04,
+        metavar="S",
+        help="share of the pixels that the head sees (default 0.04)",
+    )
+    given = options.parse_args(arguments)
     use_threads(None)
     return run(lambda: measure(given))
 
@@ -59,17 +68,34 @@ def measure(given: argparse.Namespace) -> None:
     """Train every scene, variant and seed."""
     from qsplat.io.transforms import load_scene
 
-    rows: list[Row] = []
-    for folder in given.scenes:
-        scene = load_scene(folder, max_side=given.max_side)
+    if given.iterations < FEWEST_ITERATIONS:
+        raise ValueError(f"--iterations {given.iterations}: a phase is timed from {FEWEST_ITERATIONS} on")
+    scenes = [load_scene(folder, max_side=given.max_side) for folder in given.scenes]
+    names = [scene.name for scene in scenes]
+    if len(set(names)) < len(names):
+        raise ValueError(f"scenes named {', '.join(names)}: give folders of different names")
+    for scene in scenes:
         if not scene.test:
-            raise ValueError(f"{folder} has 0 held-out views: there is nothing to measure quality on")
+            raise ValueError(f"{scene.name} has 0 held-out views: there is nothing to measure quality on")
+    rows: list[Row] = []
+    for scene in scenes:
         for seed, variant in itertools.product(range(given.seeds), VARIANTS):
             rows.append(train(scene, variant, seed, given))
             print(line(rows[-1]), flush=True)
         print(summary([row for row in rows if row.scene == scene.name]), flush=True)
     if given.json is not None:
         write_json(given.json, [asdict(row) for row in rows])
+
+
+def share(text: str) -> float:
+    """The number in ``text``, above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share above 0 and at most 1")
+    return value
 
 
 def train(scene: Scene, variant: str, seed: int, given: argparse.Namespace) -> Row:
@@ -81,9 +107,9 @@ def train(scene: Scene, variant: str, seed: int, given: argparse.Namespace) -> R
     from qsplat.training.fit import FitConfig, fit
     from qsplat.training.schedule import Schedule
 
-    share = 1.0 if variant == "whole images" else given.crop_share or Schedule.crop_share
+    seen = 1.0 if variant == "whole images" else given.crop_share
     config = FitConfig(
-        schedule=Schedule(given.iterations, crop_share=share),
+        schedule=Schedule(given.iterations, crop_share=seen),
         densification=DefaultDensification(max_gaussians=given.gaussians),
         head=None if variant == "no head" else QnnConfig(),
         seed=seed,
@@ -149,4 +175,4 @@ def _median_ms(records: list[StepRecord]) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

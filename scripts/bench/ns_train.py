@@ -4,18 +4,21 @@
 
 Both train the same number of Gaussians, which start at random points, on the same photos, without a head and without
 densification; ns-train with its data manager, log file, evaluation and checkpoints as usual, and no viewer. Every run
-is a process of its own, and the two kinds take turns. A rate is that of the iterations after the first hundred.
+is a process of its own, and the two kinds take turns. A rate is that of the median iteration after the first hundred:
+what happens once, as the first evaluation's import of torchmetrics, does not show in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,12 @@ from measuring import Options, machine, run, sgemm_gflops, show, use_threads, wr
 
 WARM_UP = 100
 """Iterations that do not count."""
+FEWEST_ITERATIONS = 10
 KINDS = ("fit", "ns-train")
 STILLLIFE = Path(__file__).resolve().parents[2] / "scenes" / "stilllife"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the JSON file if one is named."""
     options = Options(__doc__)
     options.add_argument("--scene", type=Path, default=STILLLIFE, metavar="DIR", help="photos and transforms.json")
@@ -35,7 +39,7 @@ def main() -> int:
     options.add_count("--iterations", default=500, help="iterations of a run after the first hundred")
     options.add_count("--repeats", default=3, help="runs of each kind")
     options.add_argument("--one", choices=KINDS, help="train once in this process and print milliseconds per iteration")
-    given = options.parse_args()
+    given = options.parse_args(arguments)
     if given.one:
         train_once = fit_milliseconds if given.one == "fit" else ns_train_milliseconds
         return run(lambda: print(json.dumps(train_once(given))))
@@ -44,6 +48,8 @@ def main() -> int:
 
 def measure(given: argparse.Namespace) -> None:
     """Runs of both kinds in turns."""
+    if given.iterations < FEWEST_ITERATIONS:
+        raise ValueError(f"--iterations {given.iterations}: a median is taken from {FEWEST_ITERATIONS} on")
     threads = use_threads(None)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     speeds = []
@@ -72,12 +78,18 @@ def measure(given: argparse.Namespace) -> None:
 
 
 def without_points(scene: Path, folder: Path) -> Path:
-    """A capture with the photos of ``scene`` and none of its points, made of links."""
+    """A capture with the photos of ``scene`` and none of its points, made of links.
+
+    Raises:
+        ValueError: it is not a capture in nerfstudio's format.
+    """
+    if not (scene / "transforms.json").is_file():
+        raise ValueError(f"{scene} has no transforms.json: give the folder of a capture in nerfstudio's format")
     description = json.loads((scene / "transforms.json").read_text(encoding="utf-8"))
     description.pop("ply_file_path", None)
     for entry in scene.iterdir():
-        if entry.is_dir():
-            (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=True)
+        if entry.name != "transforms.json":
+            (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
     (folder / "transforms.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
 
@@ -109,8 +121,7 @@ def fit_milliseconds(given: argparse.Namespace) -> float:
         seed=42,
     )
     history = fit(load_scene(given.scene), config).history
-    first = next(record for record in history if record.step >= WARM_UP)
-    return 1e3 * (history[-1].seconds - first.seconds) / (history[-1].step - first.step)
+    return median_milliseconds([(record.step, record.seconds) for record in history])
 
 
 def ns_train_milliseconds(given: argparse.Namespace) -> float:
@@ -144,8 +155,17 @@ def ns_train_milliseconds(given: argparse.Namespace) -> float:
         after = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
         trainer.callbacks.append(TrainingCallback(after, lambda step: ends.append(time.perf_counter())))
         trainer.train()
-    return 1e3 * (ends[-1] - ends[WARM_UP]) / (len(ends) - 1 - WARM_UP)
+    every = max(1, len(ends) // 100)  # as the history of fit() does
+    return median_milliseconds(list(enumerate(ends))[::every])
+
+
+def median_milliseconds(ends: Sequence[tuple[int, float]]) -> float:
+    """Milliseconds of an iteration, from steps and the seconds at which they ended: the median between two of them."""
+    counted = [end for end in ends if end[0] >= WARM_UP]
+    return 1e3 * statistics.median(
+        (seconds - before) / (step - earlier) for (earlier, before), (step, seconds) in itertools.pairwise(counted)
+    )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

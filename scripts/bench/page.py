@@ -68,7 +68,10 @@ def filled(text: str, found: Mapping[str, Any]) -> str:
         if name not in TABLES:
             raise ValueError(f"the page asks for the table {name!r}: there are {', '.join(TABLES)}")
         files, make = TABLES[name]
-        made = markdown(make(*(found[file] for file in files))) if all(file in found for file in files) else ""
+        try:
+            made = markdown(make(*(found[file] for file in files))) if all(file in found for file in files) else ""
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{', '.join(files)}: not what this version writes ({error!r}): measure again") from None
         return f"<!-- {name} -->\n{made or NOTHING}\n<!-- end -->"
 
     return BLOCK.sub(table, text)

@@ -69,7 +69,7 @@ class Step:
 
         camera, schedule = self.target.camera, self.config.schedule
         window = schedule.head_window_at(
-            schedule.head_start, width=camera.width, height=camera.height, generator=self.generator
+            schedule.head_start, width=camera.view.width, height=camera.view.height, generator=self.generator
         )
         model = SplatModel(gaussians_of(self.parameters), None, self.background, self.raster)
         watch = Stopwatch(self.device)

@@ -125,44 +125,72 @@ def twins(rasterizer: Any, loss: Any, training: Any) -> Table:
     return rows
 
 
+def aim(what: str, wanted: float, measured: float, unit: str, *, at_least: bool = False) -> dict[str, str]:
+    """What was aimed at, what was measured, and whether that reaches it."""
+    reached = measured >= wanted if at_least else measured <= wanted
+    sign = "at least" if at_least else "at most"
+    return {
+        "Part": what,
+        "Aim": f"{sign} {number(wanted)} {unit}",
+        "Measured": f"{number(measured)} {unit}",
+        "Reached": "yes" if reached else "**no**",
+    }
+
+
 def targets(rasterizer: Any, loss: Any, training: Any, scaling: Any) -> Table:
-    """What was aimed at, and what was measured."""
+    """The aims of the parts and of ``fit()``."""
     lines = []
-
-    def line(what: str, aim: float, measured: float, unit: str, *, at_least: bool = False) -> None:
-        reached = measured >= aim if at_least else measured <= aim
-        sign = "at least" if at_least else "at most"
-        lines.append(
-            {
-                "Part": what,
-                "Aim": f"{sign} {number(aim)} {unit}",
-                "Measured": f"{number(measured)} {unit}",
-                "Reached": "yes" if reached else "**no**",
-            }
-        )
-
     for case in by_case(rasterizer["rows"]):
         best, *others = case.values()
         name = f"rasterizer, {best['gaussians']:,} Gaussians, {size(best)}"
-        line(f"{name}: 4.5 ns per overlap + 6 ns per pixel", limit(best), best["total_ms"], "ms")
+        lines.append(aim(f"{name}: 4.5 ns per overlap + 6 ns per pixel", limit(best), best["total_ms"], "ms"))
         for row in others:
             ratio = row["total_ms"] / best["total_ms"]
-            line(f"{name}: {ISA[row['isa']]} against {ISA[best['isa']]}", 1.5, ratio, "times")
+            lines.append(aim(f"{name}: {ISA[row['isa']]} against {ISA[best['isa']]}", 1.5, ratio, "times"))
     for row in rasterizer["projection"]:
-        if row["gaussians"] == 30_000 and row["isa"] == rasterizer["rows"][0]["isa"]:
+        if row["gaussians"] == 30_000:
             for way in ("forward", "backward"):
-                line(f"projection and harmonics, 30,000 Gaussians, {way}", 2.0, row[f"{way}_ms"], "ms")
+                name = f"projection and harmonics, 30,000 Gaussians, {way}, {ISA[row['isa']]}"
+                lines.append(aim(name, 2.0, row[f"{way}_ms"], "ms"))
     for row in loss["loss"]:
         if size(row) == "400x300" and not row["masked"]:
-            line("L1 + D-SSIM, 400x300", 8.0, row["total_ms"], "ms")
+            lines.append(aim("L1 + D-SSIM, 400x300", 8.0, row["total_ms"], "ms"))
     for row in loss["optimiser"]:
-        line(f"step of the optimisers, {row['gaussians']:,} Gaussians", 2.0, row["step_ms"], "ms")
+        lines.append(aim(f"step of the optimisers, {row['gaussians']:,} Gaussians", 2.0, row["step_ms"], "ms"))
     rates = {row["phase"]: row["iterations_per_second"] for row in training}
-    line("splatting phase", 25.0, rates["splatting"], "iterations/s", at_least=True)
-    line("joint iteration against one of the splatting phase", 1.5, rates["splatting"] / rates["joint"], "times")
+    lines.append(aim("splatting phase", 25.0, rates["splatting"], "iterations/s", at_least=True))
+    ratio = rates["splatting"] / rates["joint"]
+    lines.append(aim("joint iteration against one of the splatting phase", 1.5, ratio, "times"))
     for row in scaling["training"]:
         name = f"{row['gaussians']:,} Gaussians at {size(row)}, {row['phase']} phase: peak memory"
-        line(name, 6.0, row["peak_mb"] / 1e3, "GB")
+        lines.append(aim(name, 6.0, row["peak_mb"] / 1e3, "GB"))
+    return lines
+
+
+def targets_of_programs(startup: Any, ns_train: Any) -> Table:
+    """The aims of programs as a whole."""
+    starts = {row["start"]: row["total_ms"] / 1e3 for row in startup["rows"]}
+    slowest = max(seconds for start, seconds in starts.items() if start.endswith("--help"))
+    (ratio,) = (row["ratio_to_fit"] for row in ns_train["rows"] if row["command"] == "ns-train")
+    return [
+        aim("first iteration of fit()", 3.0, starts["first iteration of fit()"], "s"),
+        aim("--help of the slowest script", 2.0, slowest, "s"),
+        aim("iteration of ns-train against one of fit()", 1.15, ratio, "times"),
+    ]
+
+
+def targets_of_crops(found: Any) -> Table:
+    """The aims of training the head on crops: what they may take and what they may lose."""
+    lines = []
+    for scene in dict.fromkeys(row["scene"] for row in found):
+        crops = [row for row in found if row["scene"] == scene and row["variant"] == "crops"]
+        whole = [row for row in found if row["scene"] == scene and row["variant"] == "whole images"]
+        loss = mean(full["psnr"] - crop["psnr"] for crop, full in zip(crops, whole, strict=True))
+        ratio = median(row["joint_ms"] / row["splatting_ms"] for row in crops)
+        count = number(median(row["gaussians"] for row in crops))
+        name = f"crops, {scene}, {len(crops)} seeds, about {count} Gaussians"
+        lines.append(aim(f"{name}: loss against whole images", 0.05, round(loss, 3), "dB"))
+        lines.append(aim(f"{name}: joint iteration against one of the splatting phase", 1.5, ratio, "times"))
     return lines
 
 
@@ -248,15 +276,33 @@ def crops(found: Any) -> Table:
     lines = []
     for scene in dict.fromkeys(row["scene"] for row in found):
         rows = [row for row in found if row["scene"] == scene]
-        line = {"Scene": scene, "Seeds": str(len({row["seed"] for row in rows}))}
+        psnr, ratio = {}, {}
         for variant in dict.fromkeys(row["variant"] for row in rows):
             some = [row for row in rows if row["variant"] == variant]
-            line[f"PSNR, {variant}"] = f"{mean(row['psnr'] for row in some):.2f}"
-            line[f"joint / splatting, {variant}"] = number(
-                median(row["joint_ms"] / row["splatting_ms"] for row in some)
-            )
+            psnr[variant] = [row["psnr"] for row in some]
+            ratio[variant] = median(row["joint_ms"] / row["splatting_ms"] for row in some)
+        line = {"Scene": scene}
+        line |= {f"PSNR, {variant}": f"{mean(values):.3f}" for variant, values in psnr.items()}
+        for variant in ("whole images", "crops"):
+            gains = [one - none for one, none in zip(psnr[variant], psnr["no head"], strict=True)]
+            line[f"{variant}, gain of each seed"] = " ".join(f"{gain:+.3f}" for gain in gains)
+        line |= {f"time, {variant}": number(value) for variant, value in ratio.items()}
         lines.append(line)
     return lines
+
+
+def ns_train_rows(found: Any) -> Table:
+    """The rate of ``fit()`` and of ``ns-train``."""
+    return [
+        {
+            "Command": row["command"],
+            "Gaussians": f"{row['gaussians']:,}",
+            "Iterations per second": number(row["iterations_per_second"]),
+            "Milliseconds": number(row["ms"]),
+            "Ratio": number(row["ratio_to_fit"]),
+        }
+        for row in found["rows"]
+    ]
 
 
 def training_rows(found: Any) -> Table:
@@ -338,6 +384,8 @@ def largest(found: Any) -> Table:
 TABLES: Mapping[str, tuple[Sequence[str], Callable[..., Table]]] = {
     "machine": (("rasterizer", "loss"), machine),
     "targets": (("rasterizer", "loss", "training", "scaling"), targets),
+    "targets-programs": (("startup", "ns_train"), targets_of_programs),
+    "targets-crops": (("head_crops",), targets_of_crops),
     "rasterizer": (("rasterizer",), rasterizer_rows),
     "channels": (("rasterizer",), channel_rows),
     "twins": (("rasterizer", "loss", "training"), twins),
@@ -351,4 +399,5 @@ TABLES: Mapping[str, tuple[Sequence[str], Callable[..., Table]]] = {
     "largest": (("scaling",), largest),
     "startup": (("startup",), startup_rows),
     "crops": (("head_crops",), crops),
+    "ns-train": (("ns_train",), ns_train_rows),
 }

@@ -76,12 +76,16 @@ def test_antialiasing_keeps_the_light_of_a_splat(backend):
     assert float(sharp) == pytest.approx(0.8 * (4.0 * 1.0 / (4.3 * 1.3)) ** 0.5, rel=1e-5)
 
 
-def test_the_length_of_a_quaternion_does_not_matter(backend):
+def test_the_length_of_a_quaternion_changes_nothing_but_the_scale_of_its_gradient(backend):
     splats, view = one_splat()
-    longer = replace(splats, quats=7 * splats.quats)
-    torch.testing.assert_close(
-        backend(longer, view, RasterConfig()).color, backend(splats, view, RasterConfig()).color, rtol=1e-5, atol=1e-6
-    )
+    images, gradients = [], []
+    for length in (1, 7):
+        quats = (length * splats.quats).requires_grad_()
+        images.append(backend(replace(splats, quats=quats), view, RasterConfig()).color)
+        gradients.append(torch.autograd.grad(images[-1].square().sum(), quats)[0] * length)
+    torch.testing.assert_close(*images, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    assert gradients[0].norm() > 1e-3
 
 
 def test_the_nearer_splat_covers_the_farther(backend):

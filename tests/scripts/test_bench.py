@@ -24,6 +24,7 @@ SMALL = {
     "loss": "--repeats 1 --sizes 40x30 --gaussians 200",
     "training": "--repeats 1 --iterations 2 --gaussians 200 --size 40x30 --twin-case 50@32x24",
     "scaling": "--repeats 1 --most 200 --sweeps threads",
+    "head_crops": f"{ROOT}/scenes/stilllife --max-side 64 --seeds 1 --iterations 40 --gaussians 500",
 }
 
 
@@ -239,6 +240,26 @@ def test_aims_say_what_was_reached(settings):
     assert [line["Reached"] for line in lines] == ["**no**", "yes", "**no**", "yes"]
 
 
+def test_the_aims_of_programs_and_of_crops_say_what_was_reached(settings):
+    starts = [{"start": "first iteration of fit()", "total_ms": 2900.0}, {"start": "a.py --help", "total_ms": 2100.0}]
+    rates = [{"command": "fit", "ratio_to_fit": 1.0}, {"command": "ns-train", "ratio_to_fit": 1.2}]
+    lines = module("tables").targets_of_programs({"rows": starts}, {"rows": rates})
+    assert [line["Reached"] for line in lines] == ["yes", "**no**", "**no**"]
+    runs = [
+        {"scene": "s", "seed": 0, "variant": name, "gaussians": 9, "psnr": psnr, "splatting_ms": 10.0, "joint_ms": ms}
+        for name, psnr, ms in (("no head", 20.0, 10.0), ("whole images", 20.1, 80.0), ("crops", 20.06, 16.0))
+    ]
+    assert [line["Reached"] for line in module("tables").targets_of_crops(runs)] == ["yes", "**no**"]
+    (line,) = module("tables").crops(runs)
+    assert line["crops, gain of each seed"] == "+0.060"
+    assert line["time, crops"] == "1.6"
+
+
+def test_ns_train_is_timed_by_its_median_step(settings):
+    ends = [(step, 0.02 * step + (1.0 if step > 300 else 0.0)) for step in range(0, 600, 6)]
+    assert module("ns_train").median_milliseconds(ends) == pytest.approx(20.0)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
@@ -249,6 +270,11 @@ def test_aims_say_what_was_reached(settings):
         ("loss", "--sizes 40", "'40': give WIDTHxHEIGHT"),
         ("training", "--scene nowhere", "nowhere is not a folder"),
         ("training", "--threads many", "'many': give a whole number"),
+        ("head_crops", "nowhere", "nowhere is not a folder"),
+        ("head_crops", "nowhere --crop-share 0", "'0': give a share above 0"),
+        ("head_crops", "nowhere --iterations 4", "--iterations 4: a phase is timed from 20 on"),
+        ("ns_train", "--iterations 1", "--iterations 1: a median is taken from 10 on"),
+        ("ns_train", "--scene nowhere", "nowhere has no transforms.json: give the folder"),
         ("scaling", "--sweeps all", "invalid choice: 'all'"),
         ("scaling", "--plot {file}", "is a file: give a folder"),
         ("page", "--page {folder}/none.md", "none.md"),

@@ -192,3 +192,34 @@ def test_a_real_capture_becomes_recognisable_in_150_steps():
     fitted = fit(scene, config)
     errors = [(fitted.model.render(v.camera).rgb.clamp(0, 1) - v.image).square().mean() for v in scene.test]
     assert float(-10 * torch.log10(torch.stack(errors)).mean()) > 17
+
+
+def windows_seen(capture: Scene, monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> list[object]:
+    """The part of the image that the head saw in each step."""
+    seen, render = [], SplatModel.render
+
+    def recorded(model, camera, *, head_window=None, **options):
+        seen.append(head_window)
+        return render(model, camera, head_window=head_window, **options)
+
+    monkeypatch.setattr(SplatModel, "render", recorded)
+    fit(capture, FitConfig(schedule=schedule, densification=None))
+    return seen
+
+
+def test_the_head_is_trained_on_crops(capture, monkeypatch):
+    seen = windows_seen(capture, monkeypatch, Schedule(8, head_share=0.5))
+    assert seen[:4] == [None] * 4
+    assert all(window is not None for window in seen[4:])
+    assert len(set(seen[4:])) > 1
+
+
+def test_the_head_is_trained_on_whole_images_when_asked_for(capture, monkeypatch):
+    assert windows_seen(capture, monkeypatch, Schedule(4, head_share=0.5, crop_share=1.0)) == [None] * 4
+
+
+def test_memory_is_kept_from_step_to_step(capture, monkeypatch):
+    calls = []
+    monkeypatch.setattr("qsplat.training.fit.keep_freed_memory", lambda: calls.append(1))
+    fit(capture, replace(SHORT, schedule=Schedule(1)))
+    assert calls == [1]

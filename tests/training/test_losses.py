@@ -1,7 +1,10 @@
 """The photometric loss against torchmetrics, finite differences, its slow twin, and its masks."""
 
+import inspect
+
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from qsplat import kernels
@@ -64,8 +67,35 @@ def test_the_kernel_agrees_with_its_slow_twin_on_any_number_of_threads(size, mas
 
 def test_images_that_are_not_contiguous_are_compared_as_they_are():
     prediction, photo = pair(30, 40)
-    turned = photometric_loss(prediction.transpose(0, 1), photo.transpose(0, 1))
-    torch.testing.assert_close(turned, photometric_loss(prediction, photo))
+    prediction.requires_grad_()
+    losses = [
+        photometric_loss(prediction.transpose(0, 1), photo.transpose(0, 1)),
+        photometric_loss(prediction, photo),
+    ]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, prediction)[0] for loss in losses))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "mask"), [(30, 41, None), (40, 30, None), (30, 40, torch.ones(40, 30, dtype=torch.bool))]
+)
+def test_what_is_not_of_one_view_is_refused(height, width, mask):
+    with pytest.raises((ValueError, TypeCheckError)):
+        photometric_loss(torch.rand(30, 40, 3), torch.rand(height, width, 3), mask=mask)
+
+
+def test_sizes_are_checked_where_types_are_not(monkeypatch):
+    unchecked = inspect.unwrap(photometric_loss)
+    with pytest.raises(ValueError, match=r"shapes \(30, 40, 3\), \(30, 41, 3\): they must be of one view"):
+        unchecked(torch.rand(30, 40, 3), torch.rand(30, 41, 3))
+
+
+def test_without_kernels_the_loss_is_the_portable_one(monkeypatch, tmp_path):
+    prediction, photo = pair(30, 40)
+    with_kernels = photometric_loss(prediction, photo)
+    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    assert not kernels.available()
+    torch.testing.assert_close(photometric_loss(prediction, photo), with_kernels)
 
 
 def test_gradient_agrees_with_finite_differences():

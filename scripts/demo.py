@@ -87,12 +87,14 @@ def demo_settings(description: Path) -> Mapping[str, Any]:
 
 
 def training_command(output: Path, iterations: int, max_gaussians: int) -> list[str]:
-    """The call of ns-train, to be run in the project's folder."""
+    """The call of ns-train, to be run in the project's folder. The network sees whole images, as on a GPU: in so short
+    a run it would learn too little from crops."""
     return [
         *("ns-train", "qsplat", "--data", str(shown(DATA)), "--output-dir", str(shown(output))),
         *("--experiment-name", "run", "--timestamp", "latest", "--vis", "tensorboard"),
         *("--max-num-iterations", str(iterations)),
         *("--pipeline.model.densification.max-gaussians", str(max_gaussians)),
+        *("--pipeline.model.qnn.crop-share", "1"),
     ]
 
 

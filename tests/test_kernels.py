@@ -99,7 +99,7 @@ def test_a_workspace_that_could_not_be_had_is_not_handed_out_later():
             return next(self.handles)
 
     library = Library()
-    with pytest.raises(MemoryError, match="no memory for a rasterizer workspace"):
+    with pytest.raises(MemoryError, match="no memory for a workspace of the kernels"):
         kernels.Workspace(library)
     gc.collect()
     assert kernels.Workspace(library).handle == 7

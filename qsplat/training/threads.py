@@ -12,8 +12,6 @@ def share_threads(phase: Phase, available: int) -> None:
 
     The rasterizer, told of the number in ``RasterConfig.threads``, uses all of them in both. Between two of PyTorch's
     operations its idle workers keep their cores busy with waiting. A network is worth it; the small operations of the
-    splatting phase are not, and the workers would take the rasterizer's cores. On two cores, 8000 Gaussians of the
-    bundled scene, one run each: 51 steps a second instead of 36, and with one core busy with another program 39
-    instead of 12.
+    splatting phase are not, and the workers would take the rasterizer's cores.
     """
     torch.set_num_threads(available if phase == "joint" else max(1, available // 2))

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cells import Table
 from measuring import run
-from tables import TABLES, Table
+from tables import TABLES
 
 from qsplat.io.atomic import written_whole
 

@@ -235,7 +235,7 @@ def test_aims_say_what_was_reached(settings):
         {"phase": "splatting", "iterations_per_second": 24.0},
         {"phase": "joint", "iterations_per_second": 20.0},
     ]
-    lines = module("tables").targets(rasterizer, {"loss": [], "optimiser": []}, speeds, {"training": []})
+    lines = module("aims").targets(rasterizer, {"loss": [], "optimiser": []}, speeds, {"training": []})
     assert [line["Aim"] for line in lines[:2]] == ["at most 6.12 ms", "at most 1.5 times"]
     assert [line["Reached"] for line in lines] == ["**no**", "yes", "**no**", "yes"]
 
@@ -243,13 +243,13 @@ def test_aims_say_what_was_reached(settings):
 def test_the_aims_of_programs_and_of_crops_say_what_was_reached(settings):
     starts = [{"start": "first iteration of fit()", "total_ms": 2900.0}, {"start": "a.py --help", "total_ms": 2100.0}]
     rates = [{"command": "fit", "ratio_to_fit": 1.0}, {"command": "ns-train", "ratio_to_fit": 1.2}]
-    lines = module("tables").targets_of_programs({"rows": starts}, {"rows": rates})
+    lines = module("aims").targets_of_programs({"rows": starts}, {"rows": rates})
     assert [line["Reached"] for line in lines] == ["yes", "**no**", "**no**"]
     runs = [
         {"scene": "s", "seed": 0, "variant": name, "gaussians": 9, "psnr": psnr, "splatting_ms": 10.0, "joint_ms": ms}
         for name, psnr, ms in (("no head", 20.0, 10.0), ("whole images", 20.1, 80.0), ("crops", 20.06, 16.0))
     ]
-    assert [line["Reached"] for line in module("tables").targets_of_crops(runs)] == ["yes", "**no**"]
+    assert [line["Reached"] for line in module("aims").targets_of_crops(runs)] == ["yes", "**no**"]
     (line,) = module("tables").crops(runs)
     assert line["crops, gain of each seed"] == "+0.060"
     assert line["time, crops"] == "1.6"

@@ -1,0 +1,1 @@
+"""How much of an image lies at which spatial frequency."""

@@ -31,7 +31,6 @@ from qsplat.gaussians import Gaussians
 from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN
 from qsplat.training.densification import Densifier, regularization
-from qsplat.training.fit import initial_gaussians
 from qsplat.training.losses import photometric_loss
 from qsplat.training.memory import keep_freed_memory
 from qsplat.training.model import SplatModel, ViewOutputs
@@ -40,6 +39,7 @@ from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import Target
 from qsplat.training.threads import share_threads
+from qsplat.training.training import initial_gaussians
 
 
 class QsplatModel(SplatfactoModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qsplat.gaussians import Gaussians
-from qsplat.io.atomic import written_whole
+from qsplat.io.tensors import load_tensors, save_tensors
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.render import RasterConfig
 
@@ -33,8 +32,6 @@ class Checkpoint:
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` to ``path``, which appears only when it is complete."""
-    from safetensors.torch import save_file
-
     head, gaussians = checkpoint.head, checkpoint.gaussians
     tensors = {"background": checkpoint.background}
     if gaussians is not None:
@@ -45,9 +42,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "head": None if head is None else {"config": asdict(head.config), "signal_channels": head.signal_channels},
         "raster": asdict(checkpoint.raster),
     }
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with written_whole(path) as temporary:
-        save_file(plain, str(temporary), metadata={"format": FORMAT, "header": json.dumps(header)})
+    save_tensors(path, tensors, header, format=FORMAT)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -56,21 +51,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         ValueError: the file is missing, truncated, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give the path of a checkpoint")
+    contents = load_tensors(path, format=FORMAT)
+    header, tensors = contents.facts, contents.tensors
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file ({error}): train or copy it again") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of qsplat (format {metadata.get('format')!r} instead of {FORMAT!r})")
-    try:
-        header = json.loads(metadata["header"])
         gaussians = _named("gaussians.", tensors)
         return Checkpoint(
             gaussians=Gaussians(**gaussians) if gaussians else None,
@@ -78,7 +61,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             background=tensors["background"],
             raster=RasterConfig(**header["raster"]),
         )
-    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} is a damaged checkpoint ({error}): train or copy it again") from None
 
 

@@ -41,10 +41,10 @@ class Step:
 
         from qsplat.qnn import QNN
         from qsplat.render import RasterConfig
-        from qsplat.training.fit import initial_gaussians
         from qsplat.training.optimizers import gaussian_optimizers, optimizer_for
         from qsplat.training.parameters import parameters_of
         from qsplat.training.targets import Target
+        from qsplat.training.training import initial_gaussians
 
         self.config, self.device = training.config, training.device
         self.generator = torch.Generator().manual_seed(self.config.seed)

@@ -192,8 +192,8 @@ class Kind:
 
         from qsplat.render import RasterConfig
         from qsplat.render.projection import project
-        from qsplat.training.fit import initial_gaussians
         from qsplat.training.seeding import seed_in_view
+        from qsplat.training.training import initial_gaussians
 
         generator, camera = torch.Generator().manual_seed(self.config.seed), self.scene.train[0].camera
         points = self.scene.points or seed_in_view(self.scene.train, self.gaussians, generator=generator)

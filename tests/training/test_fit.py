@@ -11,9 +11,10 @@ from qsplat.gaussians import Gaussians
 from qsplat.io.scene import PointCloud, Scene
 from qsplat.qnn import QnnConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
-from qsplat.training.fit import FitConfig, Fitted, fit, initial_gaussians
+from qsplat.training.fit import FitConfig, Fitted, fit
 from qsplat.training.model import SplatModel
 from qsplat.training.schedule import Schedule
+from qsplat.training.training import initial_gaussians
 
 SHORT = FitConfig(schedule=Schedule(40), head=None, densification=None)
 
@@ -220,6 +221,6 @@ def test_the_head_is_trained_on_whole_images_when_asked_for(capture, monkeypatch
 
 def test_memory_is_kept_from_step_to_step(capture, monkeypatch):
     calls = []
-    monkeypatch.setattr("qsplat.training.fit.keep_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr("qsplat.training.training.keep_freed_memory", lambda: calls.append(1))
     fit(capture, replace(SHORT, schedule=Schedule(1)))
     assert calls == [1]

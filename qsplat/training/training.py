@@ -1,0 +1,301 @@
+"""Training step by step: it can be stopped, saved, gone on with, and forked."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians, seed_from_points
+from qsplat.qnn import QNN
+from qsplat.training.config import FitConfig, Points, TrainingScene
+from qsplat.training.densification import Densifier, regularization
+from qsplat.training.losses import photometric_loss
+from qsplat.training.memory import keep_freed_memory
+from qsplat.training.model import SplatModel, ViewOutputs
+from qsplat.training.optimizers import gaussian_optimizers, optimizer_for, set_rates
+from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.randomness import PhotoOrder, Randomness, branched, generator_at
+from qsplat.training.schedule import Phase
+from qsplat.training.seeding import seed_in_view
+from qsplat.training.state import TrainingState, detached_copies, moments_of, restore_moments, split_state
+from qsplat.training.targets import Target
+from qsplat.training.threads import share_threads
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step: its loss, the PSNR in dB of its training view, and the seconds of training since the run began."""
+
+    step: int
+    loss: float
+    psnr: float
+    num_gaussians: int
+    phase: Phase
+    seconds: float
+
+
+class Training:
+    """The moving parts of one training on the views of ``scene``, one at a time in shuffled epochs.
+
+    ``step`` is the next step to take, ``history`` holds about a hundred records along the way, ``seconds`` is the time
+    spent so far. The caller's random state is left as it was. On a CPU, the process keeps the memory that it frees from
+    now on (``memory.keep_freed_memory``).
+    """
+
+    def __init__(
+        self, scene: TrainingScene, config: FitConfig | None = None, *, state: TrainingState | None = None
+    ) -> None:
+        """Begin a training, or go on from ``state``, which ``state()`` of a training on the same scene gave.
+
+        Where ``config`` differs from that of the earlier training, it counts from now on. A head of the same
+        configuration is taken over as it is, another one is new; the same goes for what densification remembers. With
+        another seed everything random begins anew from it.
+
+        Raises:
+            ValueError: the scene has no training views or nothing to start from, or ``state`` does not fit.
+        """
+        began = time.perf_counter()
+        self.config = config = config or FitConfig()
+        if not scene.train:
+            raise ValueError("the scene has 0 training views: training needs at least one")
+        if config.device == "cpu":
+            keep_freed_memory()
+        self.scene = scene
+        self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
+        self._threads = config.raster.threads or torch.get_num_threads()
+        self._raster = replace(config.raster, depth=False, threads=self._threads)
+        transparent = any(view.alpha is not None for view in scene.train)
+        color = config.background or ((1.0, 1.0, 1.0) if transparent else (0.0, 0.0, 0.0))
+        self._background = torch.tensor(color, device=config.device)
+        self._targets: dict[tuple[int, int], Target] = {}
+        self._random = Randomness(config.seed, config.device)
+        self._crops = torch.Generator().manual_seed(config.seed)
+        self._order = PhotoOrder(len(scene.train))
+        # Drawn from a state of its own, so that the steps before the switch-on are the same with a head as without.
+        with Randomness(config.seed, config.device).in_use():
+            self._head = QNN(config.head).to(config.device) if config.head else None
+        self._parameters = parameters_of((self._first_gaussians() if state is None else _held(state)).to(config.device))
+        self._optimizers = gaussian_optimizers(self._parameters)
+        if self._head is not None:
+            self._optimizers["qnn"] = optimizer_for("qnn", self._head.parameters())
+        self._densifier = (
+            Densifier(config.densification, self.schedule, num_views=len(scene.train)) if config.densification else None
+        )
+        self._step, self.history = 0, list[StepRecord]()
+        self.seconds = time.perf_counter() - began
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def step(self) -> int:
+        """The next step to take: as many were taken before."""
+        return self._step
+
+    def advance(self, until: int | None = None, on_step: Callable[[StepRecord], None] | None = None) -> None:
+        """Take the steps from ``step`` up to, not including, ``until`` (the end of the run when None).
+
+        ``on_step`` is called after every step.
+
+        Raises:
+            ValueError: ``until`` lies behind, or beyond the end of the schedule.
+        """
+        until = self.schedule.iterations if until is None else until
+        if not self._step <= until <= self.schedule.iterations:
+            raise ValueError(
+                f"until={until}: the training stands at step {self._step} of {self.schedule.iterations}; give one "
+                "between them"
+            )
+        threads, began = torch.get_num_threads(), time.perf_counter() - self.seconds
+        try:
+            with self._random.in_use():
+                while self._step < until:
+                    self._advance_by_one(began, on_step)
+        finally:
+            torch.set_num_threads(threads)
+            self.seconds = time.perf_counter() - began
+
+    def fork(self, config: FitConfig) -> Training:
+        """An independent copy that goes on under ``config``, as ``__init__`` says.
+
+        From here on the copy draws the order of the photos by itself. All forks of one training see the same order,
+        whatever their heads and densifications draw; forks of equal configurations give the same bits.
+        """
+        state = self.state()
+        if state.tensors.get("random.order") is None:
+            state.tensors["random.order"] = branched(self._random.states[0]).get_state()
+        fork = Training(self.scene, config, state=state)
+        if config.device == self.config.device:
+            fork._targets = self._targets
+        return fork
+
+    def model(self) -> SplatModel:
+        """A copy of the model as it is now, without gradients."""
+        gaussians = gaussians_of(detached_copies(dict(self._parameters)))
+        head = copy.deepcopy(self._head).eval().requires_grad_(False) if self._head is not None else None
+        return SplatModel(gaussians, head, self._background, self.config.raster)
+
+    def state(self) -> TrainingState:
+        """All that the steps to come depend on, besides scene and configuration."""
+        tensors = {f"gaussians.{name}": value for name, value in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            moments = moments_of(self._optimizers[name], {name: parameter})
+            tensors |= {f"moments.{key}": value for key, value in moments.items()}
+        if self._head is not None:
+            tensors |= {f"head.{name}": value for name, value in self._head.state_dict().items()}
+            moments = moments_of(self._optimizers["qnn"], dict(self._head.named_parameters()))
+            tensors |= {f"head moments.{key}": value for key, value in moments.items()}
+        remembered, plain = split_state(self._densifier.state if self._densifier else {})
+        tensors |= {f"densifier.{name}": value for name, value in remembered.items()}
+        tensors |= {f"random.{index}": state for index, state in enumerate(self._random.states)}
+        tensors["random.crops"] = self._crops.get_state()
+        if self._order.generator is not None:
+            tensors["random.order"] = self._order.generator.get_state()
+        facts = {
+            "step": self._step,
+            "seconds": self.seconds,
+            "seed": self.config.seed,
+            "views": len(self.scene.train),
+            "upcoming": list(self._order.upcoming),
+            "head": asdict(self.config.head) if self.config.head else None,
+            "densification": type(self.config.densification).__name__,
+            "densifier": plain,
+            "history": [asdict(record) for record in self.history],
+        }
+        return TrainingState(detached_copies(tensors), facts)
+
+    def _restore(self, state: TrainingState) -> None:
+        facts, config = state.facts, self.config
+        if facts["views"] != len(self.scene.train):
+            raise ValueError(
+                f"the state is of a training on {facts['views']} views, the scene has {len(self.scene.train)}: go on "
+                "with the scene that it began with"
+            )
+        self._step, self.seconds = facts["step"], facts["seconds"]
+        if self._step > self.schedule.iterations:
+            raise ValueError(
+                f"iterations={self.schedule.iterations}: the training stands at step {self._step}; give a longer run"
+            )
+        self.history = [StepRecord(**record) for record in facts["history"]]
+        for name, parameter in self._parameters.items():
+            moments = {f"{name}.{key}": value for key, value in state.named(f"moments.{name}.").items()}
+            restore_moments(self._optimizers[name], {name: parameter}, moments)
+        if self._head is not None and config.head is not None and facts["head"] == asdict(config.head):
+            self._head.load_state_dict(state.named("head."))
+            restore_moments(self._optimizers["qnn"], dict(self._head.named_parameters()), state.named("head moments."))
+        if self._densifier is not None and facts["densification"] == type(config.densification).__name__:
+            remembered = {name: value.to(config.device) for name, value in state.named("densifier.").items()}
+            self._densifier.state = {**facts["densifier"], **remembered}
+        own_order = "random.order" in state.tensors
+        if facts["seed"] == config.seed:
+            self._random.states = [state.tensors[f"random.{index}"].cpu() for index in range(len(self._random.states))]
+            self._crops = generator_at(state.tensors["random.crops"])
+            order = generator_at(state.tensors["random.order"]) if own_order else None
+            self._order = PhotoOrder(len(self.scene.train), facts["upcoming"], generator=order)
+        elif own_order:
+            self._order = PhotoOrder(len(self.scene.train), generator=branched(self._random.states[0]))
+
+    def _first_gaussians(self) -> Gaussians:
+        config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
+        return initial_gaussians(
+            self.scene.points or seed_in_view(self.scene.train, config.seeds, generator=generator),
+            max_gaussians=config.densification.max_gaussians if config.densification else None,
+            sh_degree=config.schedule.sh_degree,
+            generator=generator,
+        )
+
+    def _advance_by_one(self, began: float, on_step: Callable[[StepRecord], None] | None) -> None:
+        step, schedule = self._step, self.schedule
+        key = next(self._order), schedule.downscale_at(step)
+        if key not in self._targets:
+            self._targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
+        target = self._targets[key]
+        share_threads(schedule.phase_at(step), self._threads)
+        loss, image, photo = self._take(step, target)
+        self._step = step + 1
+        kept = step % max(1, schedule.iterations // 100) == 0 or self._step == schedule.iterations
+        if kept or on_step is not None:
+            record = StepRecord(
+                step=step,
+                loss=float(loss),
+                psnr=float(_psnr(image, photo, target.mask)),
+                num_gaussians=len(self._parameters["means"]),
+                phase=schedule.phase_at(step),
+                seconds=time.perf_counter() - began,
+            )
+            self.history += [record] if kept else []
+            if on_step is not None:
+                on_step(record)
+
+    def _take(self, step: int, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Move every parameter once; the loss before that, the image and the photo."""
+        background = self._background
+        if self.config.random_background and target.alpha is not None:
+            background = torch.rand(3, device=background.device)
+        gaussians = gaussians_of(self._parameters)
+        joint = self.schedule.phase_at(step) == "joint"
+        model = SplatModel(gaussians, self._head if joint else None, background, self._raster)
+        camera = target.camera
+        view = model.render(
+            camera,
+            sh_degree=self.schedule.sh_degree_at(step),
+            backend=self.config.backend,
+            head_window=self.schedule.head_window_at(
+                step, width=camera.view.width, height=camera.view.height, generator=self._crops
+            ),
+        )
+        photo = target.over(background)
+        loss = photometric_loss(
+            view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask, threads=self._threads
+        )
+        (loss + regularization(gaussians, self.config.densification)).backward()
+        self._move(step, view, camera)
+        return loss.detach(), view.rgb.detach(), photo
+
+    def _move(self, step: int, view: ViewOutputs, camera: Camera) -> None:
+        """Let the optimisers and the densifier act on the gradients of ``view``."""
+        set_rates(self._optimizers, step, self.schedule)
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self._densifier is not None:
+            self._densifier.after_backward(
+                self._parameters,
+                self._optimizers,
+                step=step,
+                trace=view.trace,
+                camera=camera,
+                learning_rate=self._optimizers["means"].param_groups[0]["lr"],
+            )
+
+
+def initial_gaussians(
+    points: Points, *, max_gaussians: int | None, sh_degree: int, generator: torch.Generator
+) -> Gaussians:
+    """Gaussians at ``points``; at most half of the cap that densification keeps to, at random, so that it has room."""
+    positions, colors = points.positions, points.colors
+    if max_gaussians is not None and len(positions) > (most := max(1, max_gaussians // 2)):
+        kept = torch.randperm(len(positions), generator=generator)[:most].sort().values
+        positions, colors = positions[kept], colors[kept]
+    return seed_from_points(positions, colors, sh_degree=sh_degree, generator=generator)
+
+
+def _held(state: TrainingState) -> Gaussians:
+    """The Gaussians of ``state``."""
+    return gaussians_of(state.named("gaussians."))
+
+
+def _psnr(
+    prediction: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w"] | None
+) -> Float[Tensor, ""]:
+    """PSNR in dB of images in [0, 1] where ``mask`` is True."""
+    squared = (prediction.clamp(0, 1) - target).square()
+    if mask is not None:
+        squared = squared[mask]
+    return -10 * torch.log10(squared.mean())

@@ -1,0 +1,204 @@
+"""Doing one job of an ablation: training a base up to a step, or a run and its scores.
+
+Time is the processor time of the steps themselves, on one thread: on a busy machine it is steadier than the wall clock,
+which is written down too. Reading photos, restoring states and measuring do not count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ablation_cache import Cache, key_of
+from ablation_plan import Cell, Run, State, length, state_key, switch_on
+from ablation_variants import Headed
+from holdouts import HoldOut, held_out
+
+if TYPE_CHECKING:
+    from qsplat.io.scene import Scene
+    from qsplat.training.config import FitConfig
+    from qsplat.training.training import Training
+
+GROWTH = 1.4
+"""First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
+benchmarks."""
+TRIES = 3
+TOLERANCE = 0.05
+"""A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Time spent on training."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+
+    def plus(self, training: Training, until: int | None = None) -> Seconds:
+        """Let ``training`` go on until a step, or to its end, and add the time that it took."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        training.advance(until)
+        return Seconds(self.cpu + time.process_time() - cpu, self.wall + time.perf_counter() - wall)
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Does the jobs of an ablation: what it finds goes to ``cache``, marked with the ``code`` that found it."""
+
+    cache: Cache
+    code: str
+
+    def __call__(self, job: State | Run) -> None:
+        from scripts.bench.measuring import use_threads
+
+        use_threads(1)
+        if isinstance(job, State):
+            self.advance(job)
+        else:
+            self.cache.write(job.key, self.row(job))
+
+    def advance(self, state: State) -> None:
+        """Train without a head up to the step of ``state``, from the state that it needs or from the beginning."""
+        cell = state.cell
+        if state.needs:
+            training, spent = self.load(state.needs[0], scene_of(cell), base_config(cell))
+        else:
+            training, spent = begin(scene_of(cell), base_config(cell)), Seconds()
+        self.save(state.key, training, spent.plus(training, state.step))
+
+    def row(self, run: Run) -> dict[str, Any]:
+        """The scores of a run and what it took."""
+        variant, cell = run.variant, run.cell
+        if isinstance(variant, Headed):
+            return self.headed(cell, variant)
+        if run.base is not None:
+            training, spent = self.load(run.base, scene_of(cell), base_config(cell))
+            return self.measured(cell, training, spent)
+        if not run.spenders:
+            return self.plain(replace(cell, iterations=round(variant.stretch * cell.iterations)))
+        alone, spender = (self.cache.read(key) for key in run.spenders)
+        if variant.spent_on == "gaussians":
+            return self.more_gaussians(cell, alone, spender["cpu_seconds"])
+        ratio = spender["cpu_seconds"] / alone["cpu_seconds"]
+        return self.plain(replace(cell, iterations=max(1, round(ratio * cell.iterations))))
+
+    def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
+        """Go on from the shared training with a head."""
+        base = state_key(cell, switch_on(cell, variant))
+        training, before = self.load(base, scene_of(cell), head_config(cell, variant))
+        spent = before.plus(training)
+        return {**self.measured(cell, training, spent), "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
+
+    def plain(self, cell: Cell) -> dict[str, Any]:
+        """A training without a head, from its beginning."""
+        key = key_of({**cell.settings(), "plain": True})
+        if not self.cache.has(key):
+            training = begin(scene_of(cell), base_config(cell))
+            self.cache.write(key, self.measured(cell, training, Seconds().plus(training)))
+        return self.cache.read(key)
+
+    def more_gaussians(self, cell: Cell, alone: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """A training with as many more Gaussians as take about ``seconds``: of at most ``TRIES``, the closest."""
+        tried = [alone]
+        cap = cell.gaussians * (seconds / alone["cpu_seconds"]) ** GROWTH
+        for _ in range(TRIES):
+            tried.append(self.plain(replace(cell, gaussians=max(1, round(cap)))))
+            last = tried[-1]
+            full = last["splats"] >= 0.95 * last["max_gaussians"]
+            if not full or abs(last["cpu_seconds"] / seconds - 1) <= TOLERANCE:
+                break
+            cap = paid_for(seconds, [(row["max_gaussians"], row["cpu_seconds"]) for row in tried[-2:]])
+        return min(tried[1:], key=lambda row: abs(row["cpu_seconds"] - seconds))
+
+    def measured(self, cell: Cell, training: Training, spent: Seconds) -> dict[str, Any]:
+        """The row of a finished training."""
+        from ablation_scores import scores_of
+
+        from scripts.bench.measuring import processor
+
+        return {
+            **scores_of(scene_of(cell), training.model()),
+            "iterations": training.step,
+            "max_gaussians": cell.gaussians,
+            "cpu_seconds": round(spent.cpu, 3),
+            "wall_seconds": round(spent.wall, 3),
+            "code": self.code,
+            "processor": processor(),
+        }
+
+    def save(self, key: str, training: Training, spent: Seconds) -> None:
+        """Keep ``training`` as it stands."""
+        from qsplat.io.tensors import save_tensors
+        from qsplat.training.state import STATE_FORMAT
+
+        state = training.state()
+        save_tensors(self.cache.state(key), state.tensors, {**state.facts, "spent": asdict(spent)}, format=STATE_FORMAT)
+
+    def load(self, key: str, scene: Scene, config: FitConfig) -> tuple[Training, Seconds]:
+        """The training ``key``, to go on under ``config``, and what it has taken."""
+        from qsplat.io.tensors import load_tensors
+        from qsplat.training.state import STATE_FORMAT, TrainingState
+        from qsplat.training.training import Training
+
+        contents = load_tensors(self.cache.state(key), format=STATE_FORMAT)
+        spent = Seconds(**contents.facts.pop("spent"))
+        return Training(scene, config, state=TrainingState(contents.tensors, contents.facts)), spent
+
+
+def begin(scene: Scene, config: FitConfig) -> Training:
+    """A training at its beginning whose photos come in an order of their own: whatever goes on from it, under any
+    configuration, sees the same one."""
+    from qsplat.training.training import Training
+
+    return Training(scene, config).fork(config)
+
+
+def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
+    """How many Gaussians take ``seconds``, by the power law through two ``known`` pairs of number and seconds."""
+    (first, its_seconds), (second, other_seconds) = known
+    if first == second or its_seconds == other_seconds:
+        return second * (seconds / other_seconds) ** GROWTH
+    power = math.log(second / first) / math.log(other_seconds / its_seconds)
+    return second * (seconds / other_seconds) ** min(max(power, 0.5), 4.0)
+
+
+@lru_cache(maxsize=2)
+def _scene(folder: str, max_side: int, way: HoldOut) -> Scene:
+    from qsplat.io.transforms import load_scene
+
+    return held_out(load_scene(folder, max_side=max_side), way)
+
+
+def scene_of(cell: Cell) -> Scene:
+    """The views of a cell, read once for the cells that follow each other."""
+    return _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
+
+
+def base_config(cell: Cell) -> FitConfig:
+    """Gaussians without a head."""
+    from qsplat.training.config import FitConfig
+    from qsplat.training.densification import DefaultDensification
+    from qsplat.training.schedule import Schedule
+
+    return FitConfig(
+        schedule=Schedule(cell.iterations),
+        densification=DefaultDensification(max_gaussians=cell.gaussians),
+        head=None,
+        seed=cell.seed,
+    )
+
+
+def head_config(cell: Cell, variant: Headed) -> FitConfig:
+    """What the shared training goes on under once the head of ``variant`` is switched on."""
+    from qsplat.qnn import QnnConfig
+
+    iterations = length(cell, variant)
+    base = base_config(cell)
+    schedule = replace(base.schedule, iterations=iterations, head_share=switch_on(cell, variant) / iterations)
+    if variant.crop_share is not None:
+        schedule = replace(schedule, crop_share=variant.crop_share)
+    return replace(base, schedule=schedule, head=QnnConfig(**variant.head))

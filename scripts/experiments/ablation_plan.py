@@ -1,0 +1,158 @@
+"""Which runs an experiment is made of, what each builds on, and the settings that name it in the cache.
+
+Runs of one cell (scene, hold-out, seed, budget) share one training without a head: the reference goes on with it to
+the end, heads branch off from it at their switch-on, and all see the photos in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ablation_cache import Cache, key_of
+from ablation_variants import REFERENCE, VARIANTS, Headed, Plain, Variant
+from holdouts import HoldOut
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A scene before its photos are read: its folder, how many photos it has, their bytes, and their size as used."""
+
+    folder: str
+    name: str
+    photos: int
+    bytes: int
+    sizes: tuple[tuple[int, int], ...]
+    max_side: int
+
+    def settings(self) -> dict[str, Any]:
+        """What makes it another scene: not where its folder lies."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is the same in runs that are compared: ``iterations`` without a head, ``gaussians`` at most, and
+    ``head_iterations`` in which a head learns, the last ones of a joint training or further ones."""
+
+    capture: Capture
+    hold_out: HoldOut
+    seed: int
+    iterations: int
+    head_iterations: int
+    gaussians: int
+
+    def settings(self) -> dict[str, Any]:
+        """What the training without a head depends on."""
+        return {
+            "scene": self.capture.settings(),
+            "hold_out": self.hold_out,
+            "seed": self.seed,
+            "iterations": self.iterations,
+            "gaussians": self.gaussians,
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    """Training without a head up to ``step``; ``needs`` names the state of an earlier step, if there is one."""
+
+    cell: Cell
+    step: int
+    needs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return state_key(self.cell, self.step)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A variant in a cell. It goes on from the state ``base``; a run that gets another one's time has no base, but
+    ``spenders``, the keys of the reference and of that other run."""
+
+    cell: Cell
+    variant: Variant
+    base: str | None = None
+    spenders: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.spenders, *([self.base] if self.base else []))
+
+    @property
+    def key(self) -> str:
+        return key_of({**self.cell.settings(), **_own_settings(self.cell, self.variant), "spenders": self.spenders})
+
+
+def state_key(cell: Cell, step: int) -> str:
+    """The key of the training without a head at ``step``."""
+    return key_of({**cell.settings(), "state": step})
+
+
+def switch_on(cell: Cell, variant: Headed) -> int:
+    """The step at which the head of ``variant`` begins to learn: the end of the base where that is frozen."""
+    if variant.mode == "frozen":
+        return cell.iterations
+    return cell.iterations - cell.head_iterations if variant.start is None else round(variant.start * cell.iterations)
+
+
+def length(cell: Cell, variant: Headed) -> int:
+    """All iterations of a training with a head, those of its base included."""
+    return cell.iterations + (cell.head_iterations if variant.mode == "frozen" else 0)
+
+
+def runs_of(cell: Cell, variants: Sequence[Variant]) -> list[Run]:
+    """The runs of ``variants``, each after those whose time it gets, which may be more variants than were asked for."""
+    planned: dict[str, Run] = {}
+
+    def plan(variant: Variant) -> Run:
+        if variant.name in planned:
+            return planned[variant.name]
+        if isinstance(variant, Headed):
+            run = Run(cell, variant, state_key(cell, switch_on(cell, variant)))
+        elif variant.time_of is not None:
+            run = Run(cell, variant, spenders=(plan(VARIANTS[REFERENCE]).key, plan(VARIANTS[variant.time_of]).key))
+        elif variant.name == REFERENCE:
+            run = Run(cell, variant, state_key(cell, cell.iterations))
+        else:
+            run = Run(cell, variant)
+        planned[variant.name] = run
+        return run
+
+    for variant in variants:
+        plan(variant)
+    return list(planned.values())
+
+
+def jobs_of(runs: Iterable[Run], cache: Cache) -> list[State | Run]:
+    """What is still to be done, states before the runs that go on from them."""
+    to_do = list({run.key: run for run in runs if not cache.has(run.key)}.values())
+    wanted: dict[Cell, set[int]] = {}
+    for run in to_do:
+        if run.base is not None:
+            step = switch_on(run.cell, run.variant) if isinstance(run.variant, Headed) else run.cell.iterations
+            wanted.setdefault(run.cell, set()).add(step)
+    jobs: list[State | Run] = []
+    for cell in dict.fromkeys(run.cell for run in to_do):
+        jobs += [state for state in _chain(cell, wanted.get(cell, set())) if not cache.has(state.key)]
+        jobs += [run for run in to_do if run.cell == cell]
+    return jobs
+
+
+def _chain(cell: Cell, steps: set[int]) -> list[State]:
+    """The states at ``steps``, each going on from the one before."""
+    chain = list[State]()
+    for step in sorted(steps):
+        chain.append(State(cell, step, (chain[-1].key,) if chain else ()))
+    return chain
+
+
+def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
+    """What a variant adds to the settings of its cell; names and sentences are not part of it."""
+    told = ("name", "group", "sentence", "time_of", "like", "start")
+    own = {name: value for name, value in asdict(variant).items() if name not in told}
+    if isinstance(variant, Plain):
+        return own
+    return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

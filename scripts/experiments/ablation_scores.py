@@ -1,0 +1,87 @@
+"""What is measured on a finished model."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qsplat.io.scene import Scene, View
+    from qsplat.metrics.report import Report, Scores
+    from qsplat.qnn import QNN
+    from qsplat.training.model import SplatModel
+
+MEASURES = ("psnr", "ssim", "psnr_edge")
+PROBED = 8
+"""Training views on which hidden units are watched."""
+
+
+def scores_of(scene: Scene, model: SplatModel) -> dict[str, Any]:
+    """Scores on training and on held-out views, means and view by view, and the state of the head.
+
+    ``base`` is the image without the head's residual. PSNR in dB, ``band_psnr`` from the lowest octave to the highest.
+    ``dead_units`` is the share of hidden units whose ReLU is off at every pixel of ``PROBED`` training views,
+    ``mean_residual`` the mean absolute residual on held-out views; both are None without a head.
+    """
+    residuals: list[float] = []
+    train, held_out = _report(scene.name, model, scene.train), _report(scene.name, model, scene.test, residuals)
+    head = model.head
+    return {
+        "splats": len(model.gaussians),
+        "parameters": None if head is None else sum(parameter.numel() for parameter in head.parameters()),
+        "train": _chosen(train.mean),
+        "train_base": _chosen(train.base),
+        "held_out": _chosen(held_out.mean),
+        "held_out_base": _chosen(held_out.base),
+        "train_views": {image.name: _chosen(image.scores) for image in train.per_image},
+        "held_out_views": {image.name: _chosen(image.scores) for image in held_out.per_image},
+        "dead_units": None if head is None else dead_units(head, model, scene.train),
+        "mean_residual": None if head is None else statistics.mean(residuals),
+    }
+
+
+def dead_units(head: QNN, model: SplatModel, views: Sequence[View]) -> float | None:
+    """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``PROBED`` of the
+    ``views``; None for a head without hidden units."""
+    import torch
+    from torch import Tensor, nn
+
+    highest: dict[nn.Module, Tensor] = {}
+
+    def watch(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        peaks = inputs[0].detach().amax(dim=(0, 2, 3))
+        highest[module] = torch.maximum(highest[module], peaks) if module in highest else peaks
+
+    hidden = [module for module in head.modules() if isinstance(module, nn.ReLU | nn.LeakyReLU)]
+    hooks = [module.register_forward_pre_hook(watch) for module in hidden]
+    try:
+        with torch.no_grad():
+            for view in views[:: max(1, len(views) // PROBED)]:
+                model.render(view.camera)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not highest:
+        return None
+    return float(torch.cat([peaks <= 0 for peaks in highest.values()]).float().mean())
+
+
+def _report(scene: str, model: SplatModel, views: Sequence[View], residuals: list[float] | None = None) -> Report:
+    from qsplat.metrics.report import RunFacts, evaluate
+
+    facts = RunFacts("ablation", scene, "cpu", None, len(model.gaussians), None)
+
+    def take(image: object, photo: object, shown: Any) -> None:
+        if residuals is not None:
+            residuals.append(float((shown.rgb - shown.rgb_base).abs().mean()))
+
+    return evaluate(model.render, views, facts, background=model.background, on_view=take)
+
+
+def _chosen(scores: Scores) -> dict[str, Any]:
+    """The measures that are kept, to 1e-5."""
+    kept = {name: value for name, value in asdict(scores).items() if name in MEASURES}
+    octaves = [round(octave, 5) for octave in scores.band_psnr]
+    return {name: None if value is None else round(value, 5) for name, value in kept.items()} | {"band_psnr": octaves}

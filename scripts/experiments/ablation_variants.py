@@ -1,0 +1,157 @@
+"""What is compared: splatting alone, heads that differ from the faithful one in one respect, and what their time buys.
+
+The faithful head is that of the paper: 4 layers of 3x3 convolutions with 64 channels and ReLU, the image and its pixel
+coordinates as input, trained jointly with the Gaussians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Mode = Literal["joint", "detached", "frozen"]
+REFERENCE, FAITHFUL, POSTHOC = "alone", "joint", "posthoc"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Gaussians without a head. With ``time_of``, they get the processor time of that variant, spent on further
+    iterations or on more Gaussians; otherwise ``stretch`` times the iterations."""
+
+    name: str
+    group: str
+    sentence: str
+    time_of: str | None = None
+    spent_on: Literal["iterations", "gaussians"] = "iterations"
+    stretch: float = 1.0
+
+
+@dataclass(frozen=True)
+class Headed:
+    """Gaussians with a head that is switched on at the share ``start`` of the iterations (None: so that it learns for
+    as many as were asked for). Frozen Gaussians are finished ones. ``head`` changes ``QnnConfig``; ``like`` is the
+    variant that this one differs from in one respect."""
+
+    name: str
+    group: str
+    sentence: str
+    like: str | None = FAITHFUL
+    mode: Mode = "joint"
+    start: float | None = None
+    crop_share: float | None = None
+    densify: bool = False
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+
+Variant = Plain | Headed
+
+
+def _headed(name: str, group: str, sentence: str, **head: Any) -> Headed:
+    return Headed(name, group, sentence, head=head)
+
+
+_CORE: tuple[Variant, ...] = (
+    Plain(REFERENCE, "core", "plain splatting to the end: what all others are compared with"),
+    Headed(FAITHFUL, "core", "the faithful head, trained jointly on crops from the switch-on to the end", like=None),
+    Headed(
+        POSTHOC, "core", "the faithful head on the finished Gaussians of 'alone', which no longer move", mode="frozen"
+    ),
+    Plain("alone-time", "core", "plain splatting given the time of 'joint' as further iterations", FAITHFUL),
+    Plain(
+        "alone-gaussians", "core", "plain splatting given the time of 'joint' as more Gaussians", FAITHFUL, "gaussians"
+    ),
+    Plain("alone-time-posthoc", "core", "plain splatting given the time of 'posthoc' as further iterations", POSTHOC),
+    Plain("alone-double", "core", "plain splatting with twice the iterations: does the base still gain?", stretch=2.0),
+)
+_SHAPES: tuple[Headed, ...] = (
+    _headed("render-only", "input", "the head sees the image and no queries", input="render"),
+    _headed("queries-only", "input", "the head sees the queries and no image", input="queries"),
+    _headed("locations", "query", "queries are the 3D locations of the pixels, from depth", query="locations"),
+    _headed("rays", "query", "queries are the rays of the pixels", query="rays"),
+    _headed("positional", "encoding", "queries in the positional encoding of NeRF", encoding="positional"),
+    *(
+        _headed(
+            f"fourier-{scale}",
+            "encoding",
+            f"queries as Gaussian Fourier features of scale {scale}",
+            encoding="fourier",
+            scale=float(scale),
+        )
+        for scale in (1, 10)
+    ),
+    *(_headed(f"layers-{count}", "layers", f"{count} layers instead of 4", layers=count) for count in (2, 3, 5, 6)),
+    *(
+        _headed(f"channels-{count}", "channels", f"{count} channels instead of 64", channels=count)
+        for count in (16, 32, 128)
+    ),
+    *(
+        _headed(f"kernel-{side}", "kernel", f"{side}x{side} convolutions instead of 3x3", kernel=side)
+        for side in (1, 5)
+    ),
+    _headed("rate-1e-4", "optimiser", "learning rate 1e-4 instead of 3e-4", rate=1e-4),
+    _headed("rate-1e-3", "optimiser", "learning rate 1e-3 instead of 3e-4", rate=1e-3),
+    _headed("constant", "optimiser", "constant learning rate instead of a cosine", decay="none"),
+    _headed("constant-1e-3", "optimiser", "constant learning rate of 1e-3", rate=1e-3, decay="none"),
+    _headed("leaky", "optimiser", "leaky ReLU instead of ReLU", activation="leaky_relu"),
+    _headed("leaky-1e-3", "optimiser", "leaky ReLU and learning rate 1e-3", activation="leaky_relu", rate=1e-3),
+)
+_TRAINING: tuple[Headed, ...] = (
+    Headed("detached", "mode", "the head learns from the images, the Gaussians as without it", mode="detached"),
+    Headed("start-0", "start", "switched on at the start; densification goes on, as it must", start=0.0, densify=True),
+    *(Headed(f"start-{share}", "start", f"switched on at {share} %", start=share / 100) for share in (25, 50, 75, 90)),
+    Headed(
+        "start-25-densify",
+        "densification",
+        "switched on at 25 %, and densification goes on",
+        like="start-25",
+        start=0.25,
+        densify=True,
+    ),
+    Headed("whole", "crops", "the head learns on whole images instead of crops", crop_share=1.0),
+    Headed("crops-16", "crops", "the head learns on crops of 16 % of the image instead of 4 %", crop_share=0.16),
+)
+_ON_THE_FINISHED: tuple[Headed, ...] = tuple(
+    replace(
+        variant,
+        name=f"{POSTHOC}-{variant.name}",
+        group="finished",
+        sentence=f"{variant.sentence}, on the finished Gaussians",
+        like=POSTHOC,
+        mode="frozen",
+    )
+    for variant in (*_SHAPES, *(variant for variant in _TRAINING if variant.group == "crops"))
+)
+VARIANTS: Mapping[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        *_CORE,
+        *_SHAPES,
+        *_TRAINING,
+        Plain("alone-time-whole", "crops", "plain splatting given the time of 'whole' as further iterations", "whole"),
+        *_ON_THE_FINISHED,
+    )
+}
+GROUPS = tuple(dict.fromkeys(variant.group for variant in VARIANTS.values()))
+
+
+def chosen(names: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants and groups that ``names`` lists, with the reference, in the order of ``VARIANTS``.
+
+    Raises:
+        ValueError: there is no such variant.
+    """
+    for name in names:
+        if name not in VARIANTS and name not in GROUPS:
+            raise ValueError(f"--variants: there is no {name!r}; --list shows the variants and their groups")
+    wanted = {REFERENCE, *names}
+    return tuple(variant for variant in VARIANTS.values() if {variant.name, variant.group} & wanted)
+
+
+def listing() -> str:
+    """Every variant with its sentence, by group."""
+    lines = []
+    for group in GROUPS:
+        lines.append(f"{group}:")
+        lines += [f"  {v.name:<22} {v.sentence}" for v in VARIANTS.values() if v.group == group]
+    return "\n".join(lines)

@@ -139,7 +139,7 @@ def residuals_figure(examples: Sequence[tuple[str, Corrected]]) -> Figure:
 
     height, width = examples[0][1].photo.shape[:2]
     widths = [width / height, width / height, 1, width / height, 1]
-    size = (ROW_INCHES * sum(widths) + 0.5, (ROW_INCHES + 0.4) * len(examples))
+    size = (ROW_INCHES * sum(widths) + 0.5, (ROW_INCHES + 0.7) * len(examples))
     figure, axes = pyplot.subplots(
         len(examples), 5, figsize=size, squeeze=False, layout="constrained", width_ratios=widths
     )

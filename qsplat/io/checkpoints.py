@@ -61,7 +61,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             background=tensors["background"],
             raster=RasterConfig(**header["raster"]),
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is a damaged checkpoint ({error}): train or copy it again") from None
 
 
@@ -70,6 +70,6 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _head(description: Mapping[str, Any], weights: dict[str, Tensor]) -> QNN:
-    head = QNN(QnnConfig(**description["config"]), signal_channels=description["signal_channels"])
+    head = QNN(QnnConfig.of(description["config"]), signal_channels=description["signal_channels"])
     head.load_state_dict(weights)
     return head

@@ -7,58 +7,72 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from qsplat.cameras import Camera, Window
+from qsplat.cameras import Window
 from qsplat.qnn.network import QNN
-from qsplat.qnn.queries import pixel_queries
+from qsplat.qnn.queries import PartQueries
 
 TILE = 512
 """Side in pixels of the tiles that an image is cut into when no gradient is needed."""
 
 
 def image_residual(
-    head: QNN, image: Float[Tensor, "h w c"], camera: Camera, *, tile: int = TILE
+    head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"] | PartQueries | None, *, tile: int = TILE
 ) -> Float[Tensor, "h w c"]:
-    """The residual of ``head`` for the ``image`` that ``camera`` rendered.
+    """The residual of ``head`` for ``image``, given the ``queries`` of its pixels or what gives those of its parts;
+    None for a head that reads none.
 
     Where a gradient is needed, the image is one piece. Elsewhere an image larger than ``tile`` pixels a side is cut
     into tiles that overlap by the head's halo, which gives the same values in bounded memory.
     """
-    queries = pixel_queries(camera).to(image)
     height, width, _ = image.shape
     learning = image.requires_grad or any(parameter.requires_grad for parameter in head.parameters())
     if (learning and torch.is_grad_enabled()) or max(height, width) <= tile:
-        return _residual(head, image, queries)
+        return _residual(head, image, queries, Window(0, 0, width, height))
     residual = torch.empty_like(image)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
-            rows, kept_rows = _with_halo(top, min(top + tile, height), head.halo, height)
-            columns, kept_columns = _with_halo(left, min(left + tile, width), head.halo, width)
-            part = _residual(head, image[rows, columns], queries[rows, columns])
-            residual[top : top + tile, left : left + tile] = part[kept_rows, kept_columns]
+            part = Window(left, top, min(tile, width - left), min(tile, height - top))
+            residual[rows_and_columns(part)] = crop_residual(head, image, queries, part)
     return residual
 
 
-def window_residual(head: QNN, image: Float[Tensor, "h w c"], camera: Camera, window: Window) -> Float[Tensor, "h w c"]:
-    """The residual of ``head`` for the ``image`` that ``camera`` rendered, in ``window`` (pixels of ``image``) alone:
-    there it is that of ``image_residual``, elsewhere 0."""
+def crop_residual(
+    head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"] | PartQueries | None, window: Window
+) -> Float[Tensor, "v u c"]:
+    """The part of ``image_residual`` in ``window``, given in pixels of ``image``. Only that and the halo around it are
+    read, and only their queries are asked for."""
     height, width, _ = image.shape
-    bottom, right = window.y + window.height, window.x + window.width
-    rows, kept_rows = _with_halo(window.y, bottom, head.halo, height)
-    columns, kept_columns = _with_halo(window.x, right, head.halo, width)
-    x, y = camera.view.x + columns.start, camera.view.y + rows.start
-    read = Window(x, y, columns.stop - columns.start, rows.stop - rows.start)
-    queries = pixel_queries(camera.cropped(read)).to(image)
-    part = _residual(head, image[rows, columns], queries)[kept_rows, kept_columns]
-    return functional.pad(part, (0, 0, window.x, width - right, window.y, height - bottom))
+    left, top = max(0, window.x - head.halo), max(0, window.y - head.halo)
+    right = min(width, window.x + window.width + head.halo)
+    bottom = min(height, window.y + window.height + head.halo)
+    read = _residual(head, image, queries, Window(left, top, right - left, bottom - top))
+    return read[rows_and_columns(Window(window.x - left, window.y - top, window.width, window.height))]
 
 
-def _residual(head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"]) -> Float[Tensor, "h w c"]:
-    """The residual of one piece. Channels stay last in memory, which is how convolutions run fastest on a CPU."""
-    residual = head(image.permute(2, 0, 1)[None], queries.permute(2, 0, 1)[None])
-    return residual[0].permute(1, 2, 0)
+def window_residual(
+    head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"] | PartQueries | None, window: Window
+) -> Float[Tensor, "h w c"]:
+    """The residual of ``image_residual`` in ``window``, given in pixels of ``image``; elsewhere 0."""
+    height, width, _ = image.shape
+    part = crop_residual(head, image, queries, window)
+    right, bottom = width - window.x - window.width, height - window.y - window.height
+    return functional.pad(part, (0, 0, window.x, right, window.y, bottom))
 
 
-def _with_halo(first: int, last: int, halo: int, size: int) -> tuple[slice, slice]:
-    """The samples to read for the tile ``first:last`` of ``size`` samples, and the tile within what was read."""
-    start = max(0, first - halo)
-    return slice(start, min(size, last + halo)), slice(first - start, last - start)
+def rows_and_columns(window: Window) -> tuple[slice, slice]:
+    """``window`` as an index of an image."""
+    return slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+
+
+def _residual(
+    head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"] | PartQueries | None, read: Window
+) -> Float[Tensor, "v u c"]:
+    """The residual of the piece ``read``. Channels stay last in memory, which is how convolutions run fastest on a
+    CPU."""
+    here = rows_and_columns(read)
+    told = None
+    if head.reads_queries:
+        assert queries is not None
+        told = queries[here] if isinstance(queries, Tensor) else queries(read)
+        told = told.to(image).permute(2, 0, 1)[None]
+    return head(image[here].permute(2, 0, 1)[None], told)[0].permute(1, 2, 0)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from qsplat.encodings import Encoding, Identity, encoder, encoding_of
+from qsplat.qnn.queries import Queries, QueryKind, queries_of
+
 Precision = Literal["auto", "bf16", "fp32"]
+Input = Literal["both", "render", "queries"]
+Activation = Literal["relu", "leaky_relu"]
+
+LEAK = 0.1
+"""Slope of a leaky ReLU below zero."""
 
 
 @dataclass(frozen=True)
 class QnnConfig:
     """Shape and arithmetic of a QNN.
 
-    ``layers`` convolutions of ``kernel`` samples a side with ``channels`` hidden channels, on signals of ``dims``
-    dimensions. ``precision`` is the arithmetic of the convolutions: ``auto`` takes bfloat16 where the processor has
-    instructions for it, and float32 elsewhere.
+    Args:
+        layers: number of convolutions.
+        channels: hidden channels.
+        kernel: samples a side of a convolution.
+        precision: arithmetic of the convolutions: ``auto`` takes bfloat16 where the processor has instructions for it,
+            and float32 elsewhere.
+        dims: dimensions of the signal.
+        input: what the network sees: the signal (an image: the render), the queries, or both. Its output is added to
+            the signal in any case.
+        query: what it is told about the pixels of an image: their coordinates, the world locations of the surface, or
+            their rays.
+        encoding: what the queries go through first.
+        activation: between two convolutions; ``leaky_relu`` has a slope of 0.1 below zero.
 
     Raises:
-        ValueError: a size the network cannot have.
+        ValueError: a size the network cannot have, a name that is none, or options that contradict each other.
     """
 
     layers: int = 4
@@ -32,34 +51,78 @@ class QnnConfig:
     kernel: int = 3
     precision: Precision = "auto"
     dims: Literal[1, 2] = 2
+    input: Input = "both"
+    query: QueryKind = "pixels"
+    encoding: Encoding = field(default_factory=Identity)
+    activation: Activation = "relu"
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.channels < 1:
             raise ValueError(f"layers={self.layers}, channels={self.channels}: a QNN needs at least one of each")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel={self.kernel}: choose an odd size, so that the network keeps the signal's size")
+        choices = {"precision": Precision, "input": Input, "query": QueryKind, "activation": Activation}
+        for name, choice in choices.items():
+            if getattr(self, name) not in get_args(choice):
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(choice))}")
+        if not isinstance(self.encoding, Encoding):
+            raise ValueError(f"encoding={self.encoding!r}: give one of qsplat.encodings")
+        if self.dims == 1 and self.query != "pixels":
+            raise ValueError(f"query={self.query!r} with dims=1: only the pixels of images have {self.query}")
+        if self.input == "render" and (self.query, self.encoding) != ("pixels", Identity()):
+            raise ValueError(
+                f"query={self.query!r} and encoding={self.encoding.kind!r} with input='render': a network that sees "
+                "the render alone has no queries; choose input='both' or leave the queries as they are"
+            )
+
+    @staticmethod
+    def of(description: Mapping[str, Any]) -> QnnConfig:
+        """The configuration that ``dataclasses.asdict`` made ``description`` of; what is missing has its default.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes none.
+        """
+        values = dict(description)
+        if "encoding" in values:
+            values["encoding"] = encoding_of(values["encoding"])
+        return QnnConfig(**values)
 
 
 class QNN(nn.Module):
     """Residual of a signal from the signal itself and the coordinates of its samples.
 
-    f(x, q) = Conv(ReLU(... Conv(x (+) q))), zero-padded convolutions, coordinates concatenated as channels. The last
-    layer starts at zero, so that a new network leaves the signal as it is. With the default configuration and RGB
-    images it has 78,531 parameters and sees 9x9 pixels.
+    f(x, q) = Conv(ReLU(... Conv(x (+) g(q)))), zero-padded convolutions, encoded coordinates concatenated as channels.
+    The last layer starts at zero, so that a new network leaves the signal as it is. With the default configuration and
+    RGB images it has 78,531 parameters and sees 9x9 pixels.
+
+    ``queries`` is what the network is told about the pixels of an image, None for signals of one dimension. It is part
+    of the network's state where it is a module.
 
     Source: Kumar et al. 2025, Qonvolution (arXiv 2512.12898), section 4. The initialisation, the padding and the
     coordinate range are not stated there and are our choice: PyTorch's defaults, zeros, and [-1, 1].
     """
 
-    def __init__(self, config: QnnConfig | None = None, *, signal_channels: int = 3) -> None:
+    def __init__(
+        self, config: QnnConfig | None = None, *, signal_channels: int = 3, queries: Queries | None = None
+    ) -> None:
+        """A new network for ``signal_channels`` channels; ``queries`` of any number of channels may take the place of
+        those that ``config`` names."""
         super().__init__()
         self.config = config = config or QnnConfig()
         self.signal_channels = signal_channels
+        self.queries: Queries | None = queries or (queries_of(config.query) if config.dims == 2 else None)
+        self.encoder = encoder(config.encoding, config.dims if self.queries is None else self.queries.channels)
+        seen = {
+            "both": signal_channels + self.encoder.channels,
+            "render": signal_channels,
+            "queries": self.encoder.channels,
+        }
         convolution = nn.Conv2d if config.dims == 2 else nn.Conv1d
-        widths = [signal_channels + config.dims, *[config.channels] * (config.layers - 1), signal_channels]
+        widths = [seen[config.input], *[config.channels] * (config.layers - 1), signal_channels]
         stages: list[nn.Module] = []
         for width, following in pairwise(widths):
-            stages += [convolution(width, following, config.kernel, padding=config.kernel // 2), nn.ReLU()]
+            stages.append(convolution(width, following, config.kernel, padding=config.kernel // 2))
+            stages.append(nn.ReLU() if config.activation == "relu" else nn.LeakyReLU(LEAK))
         self.stages = nn.Sequential(*stages[:-1])
         for parameter in self.stages[-1].parameters():
             nn.init.zeros_(parameter)
@@ -72,14 +135,24 @@ class QNN(nn.Module):
         """Number of samples on each side of a sample that its residual depends on."""
         return self.config.layers * (self.config.kernel // 2)
 
+    @property
+    def reads_queries(self) -> bool:
+        """Whether the residual depends on queries at all."""
+        return self.config.input != "render"
+
     def forward(
-        self, signal: Float[Tensor, "b c *space"], queries: Float[Tensor, "#b d *space"]
+        self, signal: Float[Tensor, "b c *space"], queries: Float[Tensor, "#b d *space"] | None
     ) -> Float[Tensor, "b c *space"]:
-        """The residual to add to ``signal``, given the coordinates ``queries`` of its samples in [-1, 1]."""
-        queries = queries.expand(signal.shape[0], *queries.shape[1:])
+        """The residual to add to ``signal``, given the ``queries`` of its samples, such as coordinates in [-1, 1]; they
+        may be None where the network does not read them."""
+        seen = [signal] if self.config.input != "queries" else []
+        if self.reads_queries:
+            assert queries is not None
+            encoded = self.encoder(queries.movedim(1, -1)).movedim(-1, 1)
+            seen.append(encoded.expand(signal.shape[0], *encoded.shape[1:]))
         half = _uses_bfloat16(self.config.precision, signal.device)
         with torch.autocast(signal.device.type, dtype=torch.bfloat16, enabled=half):
-            residual = self.stages(torch.cat([signal, queries], dim=1))
+            residual = self.stages(torch.cat(seen, dim=1))
         return residual.to(signal.dtype)
 
 

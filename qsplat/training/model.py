@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
-from qsplat.qnn import QNN, image_residual, window_residual
+from qsplat.qnn import QNN, Queries, image_residual, part_queries, window_residual
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
 
 
@@ -31,12 +31,16 @@ class ViewOutputs:
 
 @dataclass(frozen=True)
 class SplatModel:
-    """Gaussians over a background, and the head that corrects their image, if there is one."""
+    """Gaussians over a background, and the head that corrects their image, if there is one.
+
+    ``queries`` take the place of the head's own.
+    """
 
     gaussians: Gaussians
     head: QNN | None = None
     background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
     config: RasterConfig = field(default_factory=RasterConfig)
+    queries: Queries | None = None
 
     def render(
         self,
@@ -54,14 +58,17 @@ class SplatModel:
             backend: as for ``rasterize``.
             head_window: part of the rendered image that the head corrects; all of it when None.
         """
-        drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=self.config, backend=backend)
+        told = self._told
+        config = replace(self.config, depth=True) if told is not None and told.needs_depth else self.config
+        drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=config, backend=backend)
         base = drawn.over(self.background)
+        queries = None if told is None else part_queries(told, camera.to(base.device), drawn.depth)
         if self.head is None:
             residual = base.new_zeros(()).expand_as(base)
         elif head_window is None:
-            residual = image_residual(self.head, base, camera)
+            residual = image_residual(self.head, base, queries)
         else:
-            residual = window_residual(self.head, base, camera, head_window)
+            residual = window_residual(self.head, base, queries, head_window)
         return ViewOutputs(
             rgb=base if self.head is None else base + residual,
             rgb_base=base,
@@ -70,3 +77,10 @@ class SplatModel:
             alpha=drawn.alpha,
             trace=drawn.trace,
         )
+
+    @property
+    def _told(self) -> Queries | None:
+        """What the head reads besides the image."""
+        if self.head is None or not self.head.reads_queries:
+            return None
+        return self.queries or self.head.queries

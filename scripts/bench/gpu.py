@@ -231,7 +231,7 @@ def heads(size: tuple[int, int], repeats: int, device: str) -> list[dict[str, An
     import torch
 
     from qsplat.cameras import Camera
-    from qsplat.qnn import QNN, QnnConfig, image_residual
+    from qsplat.qnn import QNN, QnnConfig, image_residual, part_queries
 
     width, height = size
     camera = Camera(torch.eye(4), float(width), float(width), width / 2, height / 2, width, height).to(device)
@@ -241,7 +241,8 @@ def heads(size: tuple[int, int], repeats: int, device: str) -> list[dict[str, An
 
     def apply(network: QNN) -> Times:
         watch = Stopwatch(device)
-        image_residual(network, image, camera)
+        assert network.queries is not None
+        image_residual(network, image, part_queries(network.queries, camera))
         watch.mark("forward_ms")
         return watch.times()
 

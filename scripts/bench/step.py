@@ -62,7 +62,7 @@ class Step:
 
     def take(self) -> Times:
         """Move every parameter once."""
-        from qsplat.qnn import window_residual
+        from qsplat.qnn import part_queries, window_residual
         from qsplat.training.losses import photometric_loss
         from qsplat.training.model import SplatModel
         from qsplat.training.parameters import gaussians_of
@@ -78,7 +78,9 @@ class Step:
         base = drawn.detach().requires_grad_()
         image = base
         if self.head is not None:
-            image = base + window_residual(self.head, base, camera, window or camera.view)
+            assert self.head.queries is not None
+            queries = part_queries(self.head.queries, camera)
+            image = base + window_residual(self.head, base, queries, window or camera.view)
             watch.mark("head")
         seen = image.detach().requires_grad_()
         loss = photometric_loss(seen, self.target.image)

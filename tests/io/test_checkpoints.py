@@ -1,16 +1,24 @@
 """Our own checkpoint files: exact round trips, nothing half-written, and sentences for broken files."""
 
+import json
 import os
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from qsplat.cameras import Camera
+from qsplat.encodings import Fourier, Positional
 from qsplat.gaussians import Gaussians
 from qsplat.io.atomic import written_whole
 from qsplat.io.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from qsplat.qnn import QNN, QnnConfig
+from qsplat.io.tensors import load_tensors, save_tensors
+from qsplat.qnn import QNN, QnnConfig, image_residual, part_queries
+from qsplat.qnn.queries import PlacedQueries
 from qsplat.render import RasterConfig
+
+CAMERA = Camera(torch.eye(4), 10.0, 10.0, 5.5, 4.5, 11, 9)
 
 
 def trained():
@@ -37,6 +45,61 @@ def test_a_model_survives_a_round_trip_exactly(tmp_path):
     assert after.head.config == before.head.config
     signal, queries = torch.rand(1, 3, 9, 11), torch.rand(1, 2, 9, 11)
     assert torch.equal(after.head(signal, queries), before.head(signal, queries))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        QnnConfig(layers=2, channels=8, precision="fp32", query="locations", encoding=Fourier(5, scale=2.0, seed=3)),
+        QnnConfig(layers=2, channels=8, precision="fp32", query="rays", encoding=Positional(2), kernel=1),
+        QnnConfig(layers=2, channels=8, precision="fp32", input="queries", activation="leaky_relu"),
+        QnnConfig(layers=2, channels=8, precision="fp32", input="render"),
+    ],
+)
+def test_every_kind_of_head_survives_a_round_trip_with_its_queries(tmp_path, config):
+    torch.manual_seed(0)
+    head = QNN(config)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    if isinstance(head.queries, PlacedQueries):
+        head.queries.place([CAMERA, replace(CAMERA, cam_from_world=torch.eye(4) + 0.1)], torch.rand(20, 3))
+    save_checkpoint(tmp_path / "head.safetensors", Checkpoint(None, head))
+    read = load_checkpoint(tmp_path / "head.safetensors").head
+    assert read is not None
+    assert read.config == config
+    image, depth = torch.rand(9, 11, 3), torch.rand(9, 11)
+    expected, found = (image_residual(one, image, part_queries(one.queries, CAMERA, depth)) for one in (head, read))
+    assert expected.abs().max() > 0
+    assert torch.equal(found, expected)
+
+
+def test_a_file_of_an_earlier_version_has_the_head_that_it_had(tmp_path):
+    head = trained().head
+    assert head is not None
+    old = {"config": {"layers": 3, "channels": 8, "kernel": 3, "precision": "fp32", "dims": 2}, "signal_channels": 3}
+    tensors = {f"head.{name}": value.contiguous() for name, value in head.state_dict().items()}
+    header = {"head": old, "raster": asdict(RasterConfig())}
+    save_file(
+        {"background": torch.zeros(3), **tensors},
+        str(tmp_path / "old.safetensors"),
+        metadata={"format": "qsplat-1", "header": json.dumps(header)},
+    )
+    read = load_checkpoint(tmp_path / "old.safetensors").head
+    assert read is not None
+    assert read.config == head.config
+    signal, queries = torch.rand(1, 3, 9, 11), torch.rand(1, 2, 9, 11)
+    assert torch.equal(read(signal, queries), head(signal, queries))
+
+
+@pytest.mark.parametrize("encoding", [{"kind": "waves"}, {"kind": "positional", "octaves": 0}, {}])
+def test_an_unknown_encoding_is_a_damaged_checkpoint(tmp_path, encoding):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, trained())
+    contents = load_tensors(path, format="qsplat-1")
+    contents.facts["head"]["config"]["encoding"] = encoding
+    save_tensors(path, contents.tensors, contents.facts, format="qsplat-1")
+    with pytest.raises(ValueError, match=r"model\.safetensors is a damaged checkpoint"):
+        load_checkpoint(path)
 
 
 def test_gaussians_alone_and_a_head_alone_are_kept_too(tmp_path):

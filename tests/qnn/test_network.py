@@ -1,8 +1,12 @@
 """The QNN as a network."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
+from qsplat.encodings import Fourier, Identity, Positional
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.network import _processor_has_bfloat16
 
@@ -85,6 +89,55 @@ def test_automatic_precision_follows_the_processor(monkeypatch, avx512, amx):
     _processor_has_bfloat16.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        (QnnConfig(), 5),
+        (QnnConfig(input="render"), 3),
+        (QnnConfig(input="queries"), 2),
+        (QnnConfig(query="locations"), 6),
+        (QnnConfig(query="rays"), 9),
+        (QnnConfig(encoding=Positional(3)), 3 + 2 * 7),
+        (QnnConfig(encoding=Fourier(10), input="queries", query="rays"), 20),
+    ],
+)
+def test_the_network_sees_what_it_is_told_to(config, channels):
+    assert QNN(config).stages[0].in_channels == channels
+
+
+def test_a_network_of_kernel_one_sees_each_pixel_alone():
+    head = awake(QNN(QnnConfig(kernel=1, precision="fp32")))
+    assert head.halo == 0
+    signal, queries = torch.rand(1, 3, 5, 6), torch.rand(1, 2, 5, 6)
+    torch.testing.assert_close(
+        head(signal, queries)[..., 2:3, 4:5], head(signal[..., 2:3, 4:5], queries[..., 2:3, 4:5])
+    )
+
+
+def test_a_leaky_network_passes_on_what_a_relu_does_not():
+    slopes = []
+    for activation in ("relu", "leaky_relu"):
+        head = awake(QNN(QnnConfig(layers=2, activation=activation, precision="fp32")))
+        torch.nn.init.constant_(head.stages[0].bias, -100.0)
+        signal = torch.rand(1, 3, 4, 4, requires_grad=True)
+        head(signal, torch.zeros(1, 2, 4, 4)).sum().backward()
+        slopes.append(float(signal.grad.abs().sum()))
+    assert slopes[0] == 0
+    assert slopes[1] > 0
+
+
+def test_the_frequencies_of_a_fourier_encoding_are_part_of_the_state():
+    head = QNN(QnnConfig(encoding=Fourier(7, scale=3.0, seed=5)))
+    assert head.state_dict()["encoder.frequencies"].shape == (7, 2)
+
+
+@pytest.mark.parametrize("encoding", [Identity(), Positional(3), Fourier(7, scale=2.5, seed=9)])
+def test_a_configuration_survives_json(encoding):
+    config = QnnConfig(layers=2, input="queries", query="rays", encoding=encoding, activation="leaky_relu")
+    assert QnnConfig.of(json.loads(json.dumps(asdict(config)))) == config
+    assert QnnConfig.of({"layers": 2}) == QnnConfig(layers=2), "what earlier versions did not have is as it was"
+
+
 def test_network_learns_a_detail_that_the_signal_lost():
     torch.manual_seed(0)
     head = QNN(QnnConfig(channels=16, precision="fp32"))
@@ -108,8 +161,30 @@ def test_network_learns_a_detail_that_the_signal_lost():
         ({"kernel": 4}, "kernel=4: choose an odd size"),
         ({"layers": 0}, "layers=0"),
         ({"channels": 0}, "channels=0"),
+        ({"input": "render", "query": "rays"}, "query='rays' and encoding='identity' with input='render'"),
+        ({"input": "render", "encoding": Positional()}, "encoding='positional' with input='render'"),
+        ({"dims": 1, "query": "locations"}, "query='locations' with dims=1"),
     ],
 )
 def test_impossible_network_is_refused_with_the_value(wrong, message):
     with pytest.raises(ValueError, match=message):
         QnnConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input": "image"}, "input='image': choose one of both, render, queries"),
+        ({"query": "depth"}, "query='depth': choose one of pixels, locations, rays"),
+        ({"activation": "gelu"}, "activation='gelu': choose one of relu, leaky_relu"),
+        ({"precision": "fp16"}, "precision='fp16': choose one of auto, bf16, fp32"),
+        ({"encoding": "fourier"}, "encoding='fourier': give one of qsplat.encodings"),
+    ],
+)
+def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(wrong, message):
+    """Past the annotations, which the tests execute and a program does not."""
+    config = QnnConfig()
+    for name, value in wrong.items():
+        object.__setattr__(config, name, value)
+    with pytest.raises(ValueError, match=message):
+        config.__post_init__()

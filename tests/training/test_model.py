@@ -5,20 +5,20 @@ from dataclasses import replace
 import torch
 from torch.nn import Parameter
 
-from qsplat.cameras import Window
+from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
-from qsplat.qnn import QNN, QnnConfig
-from qsplat.render import rasterize
+from qsplat.qnn import QNN, QnnConfig, Queries
+from qsplat.render import RasterConfig, rasterize
 from qsplat.training.model import SplatModel
 from qsplat.training.parameters import gaussians_of, parameters_of
 
 FP32 = QnnConfig(precision="fp32")
 
 
-def trained_head() -> QNN:
+def trained_head(config: QnnConfig = FP32, queries: Queries | None = None) -> QNN:
     """A head that is no longer the identity."""
     torch.manual_seed(0)
-    head = QNN(FP32)
+    head = QNN(config, queries=queries)
     for parameter in head.stages[-1].parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     return head
@@ -68,6 +68,51 @@ def test_the_residual_has_the_gradient_that_finite_differences_see(capture, trut
     with torch.no_grad():
         slope = (loss(colors + 1e-5 * direction) - loss(colors - 1e-5 * direction)) / 2e-5
     torch.testing.assert_close(slope, colors.grad.norm(), rtol=1e-4, atol=0)
+
+
+class Depths:
+    """Queries that are the depth itself."""
+
+    channels, needs_depth = 1, True
+
+    def __call__(self, camera: Camera, depth: torch.Tensor | None) -> torch.Tensor:
+        assert depth is not None
+        return depth[..., None]
+
+
+def test_depth_is_rendered_where_the_queries_need_it_and_passes_no_gradient(capture, truth):
+    parameters, camera = parameters_of(truth), capture.train[0].camera
+    head = trained_head(QnnConfig(precision="fp32", input="queries"), Depths())
+    model = SplatModel(gaussians_of(parameters), head, config=RasterConfig(depth=False))
+    view = model.render(camera)
+    assert view.depth is not None
+    view.residual.sum().backward()
+    assert parameters["means"].grad is None
+    part = model.render(camera, head_window=Window(5, 6, 20, 16)).residual[6:22, 5:25]
+    torch.testing.assert_close(part, view.residual[6:22, 5:25], rtol=1e-5, atol=1e-5)
+    window = Window(8, 4, 30, 20)
+    moved = model.render(camera.cropped(window), head_window=Window(6, 7, 10, 9)).residual[7:16, 6:16]
+    torch.testing.assert_close(moved, view.residual[11:20, 14:24], rtol=1e-4, atol=1e-4)
+
+
+def test_depth_is_not_rendered_for_a_head_that_reads_no_queries(capture, truth):
+    head = trained_head(QnnConfig(precision="fp32", input="render"))
+    model = SplatModel(truth, head, config=RasterConfig(depth=False), queries=Depths())
+    assert model.render(capture.train[0].camera).depth is None
+
+
+def test_other_queries_take_the_place_of_the_heads_own(capture, truth):
+    camera, head = capture.train[0].camera, trained_head(FP32, Depths())
+    own = SplatModel(truth, head).render(camera)
+    other = SplatModel(truth, head, queries=Shifted()).render(camera)
+    assert not torch.equal(own.residual, other.residual)
+
+
+class Shifted(Depths):
+    """One unit farther away."""
+
+    def __call__(self, camera: Camera, depth: torch.Tensor | None) -> torch.Tensor:
+        return super().__call__(camera, depth) + 1
 
 
 def test_degree_and_window_are_passed_on(capture, truth):

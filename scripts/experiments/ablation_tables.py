@@ -11,9 +11,9 @@ from ablation_variants import REFERENCE
 
 LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
-    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: held-out "
-    "photos with a higher PSNR, each counted once per seed. Time: processor time of the training on one thread, "
-    "as a multiple."
+    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
+    "held-out photos with a higher PSNR, each counted once per seed. Time: processor time of the training on one "
+    "thread, as a multiple."
 )
 WAYS = {"every8": "every 8th view held out (or the capture's own split)", "block": "a block of neighbours held out"}
 

@@ -45,7 +45,7 @@ def work_off(jobs: Sequence[J], do: Callable[[J], object], count: int) -> Iterat
     idle, busy = list[_Worker[J]](), dict[Connection, _Worker[J]]()
     try:
         while waiting or busy:
-            for job in [job for job in waiting if failures.keys() & set(job.needs)]:
+            while job := next((job for job in waiting if failures.keys() & set(job.needs)), None):
                 waiting.remove(job)
                 failures[job.key] = next(failures[key] for key in job.needs if key in failures)
                 yield Finished(job, f"what it builds on failed ({failures[job.key]})", 0.0)
@@ -55,7 +55,7 @@ def work_off(jobs: Sequence[J], do: Callable[[J], object], count: int) -> Iterat
                 worker = idle.pop() if idle else _Worker(do)
                 worker.begin(job)
                 busy[worker.connection] = worker
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy)) if busy else []:
                 assert isinstance(connection, Connection)
                 worker = busy.pop(connection)
                 finished, alive = worker.end()

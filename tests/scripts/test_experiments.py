@@ -1,0 +1,373 @@
+"""The ablation of the head with a made-up trainer: plans, cache, processes, pairs and tables; and once for real."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_startup import ASK_FOR_HELP
+
+from qsplat.cameras import Camera
+from qsplat.io.scene import Scene, View
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "scripts" / "experiments"
+STILLLIFE = ROOT / "scenes" / "stilllife"
+TINY = "--seeds 2 --hold-out every8 --iterations 40 --head-iterations 10 --max-side 64 --gaussians 100"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments():
+    """The scripts import each other from the folder that they lie in; so do the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        patch.setenv("OMP_WAIT_POLICY", "passive")
+        yield
+
+
+def module(name):
+    return importlib.import_module(name)
+
+
+# The made-up trainer: it must be importable by other processes, as the real one is.
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Writes rows whose PSNR follows from the names of the runs, and notes every job in a file of ``notes``."""
+
+    cache: Any
+    code: str
+    notes: Path
+    failing: str = "none"
+
+    def __call__(self, job):
+        name = job.variant.name if hasattr(job, "variant") else f"state {job.step}"
+        with (self.notes / "notes").open("a") as file:
+            file.write(f"{job.cell.hold_out} {job.cell.seed} {name}\n")
+        if name == self.failing:
+            raise RuntimeError("the machine\nis tired")
+        if not hasattr(job, "variant"):
+            path = self.cache.state(job.key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+            return
+        self.cache.write(job.key, row(psnr=20.0 + job.cell.seed + 0.125 * (name == "joint"), code=self.code))
+
+
+@dataclass(frozen=True)
+class Task:
+    key: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Notes the keys of tasks in a folder; some of them end badly."""
+
+    folder: Path
+
+    def __call__(self, task):
+        if task.key == "killed":
+            os.kill(os.getpid(), 9)
+        if task.key == "refused":
+            raise ValueError("no photos: take some")
+        assert all((self.folder / key).is_file() for key in task.needs)
+        (self.folder / task.key).write_text(str(os.getpid()))
+
+
+def row(psnr=20.0, *, views=2, seconds=10.0, edges: float | None = 18.0, code="code"):
+    scores = {"psnr": psnr, "ssim": psnr / 25, "psnr_edge": edges, "band_psnr": [psnr + octave for octave in range(5)]}
+    return {
+        **dict.fromkeys(("train", "train_base", "held_out", "held_out_base"), scores),
+        **{f"{part}_views": {f"{index}": {"psnr": psnr} for index in range(views)} for part in ("train", "held_out")},
+        **{"splats": 9, "parameters": None, "dead_units": None, "mean_residual": None, "iterations": 40},
+        **{"max_gaussians": 9, "cpu_seconds": seconds, "wall_seconds": seconds, "code": code, "processor": "abacus"},
+    }
+
+
+def made_up(tmp_path, arguments, failing="none"):
+    """Status of the program, the JSON that it wrote, and the jobs that were done."""
+
+    def make(cache, code):
+        return MadeUp(cache, code, tmp_path, failing)
+
+    (tmp_path / "notes").write_text("")
+    files = f"--cache {tmp_path}/cache --json {tmp_path}/found.json --markdown {tmp_path}/found.md"
+    status = module("qnn_ablation").main([str(STILLLIFE), *f"{TINY} {arguments} {files}".split()], do=make)
+    return status, json.loads((tmp_path / "found.json").read_text()), (tmp_path / "notes").read_text().splitlines()
+
+
+def test_help_and_list_come_without_torch():
+    path = EXPERIMENTS / "qnn_ablation.py"
+    for asked in ("--help", "--list"):
+        command = [sys.executable, "-c", ASK_FOR_HELP.replace("--help", asked), str(path)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert answer.returncode == 0, answer.stderr
+        assert not {"torch", "nerfstudio", "scipy", "tyro"} & set(json.loads(answer.stderr.splitlines()[-1]))
+    names = {line.split()[0] for line in answer.stdout.splitlines() if line.startswith("  ")}
+    assert names == set(module("ablation_variants").VARIANTS)
+
+
+def test_a_rerun_does_only_what_is_missing_and_more_variants_share_the_base(tmp_path):
+    status, found, done = made_up(tmp_path, "--variants joint")
+    assert status == 0
+    assert sorted(done) == sorted(
+        f"every8 {seed} {job}" for seed in (0, 1) for job in ("state 30", "state 40", "alone", "joint")
+    )
+    (tmp_path / "cache" / "runs" / f"{key_of_row(tmp_path, 20.125)}.json").unlink()
+    assert made_up(tmp_path, "--variants joint")[2] == ["every8 0 joint"]
+    status, more, done = made_up(tmp_path, "--variants joint,layers,start-50")
+    variants = [f"layers-{count}" for count in (2, 3, 5, 6)]
+    assert sorted(done) == sorted(
+        f"every8 {seed} {job}" for seed in (0, 1) for job in (*variants, "state 20", "start-50")
+    )
+    assert [one for one in more["rows"] if one["variant"] in ("alone", "joint")] == found["rows"]
+
+
+def key_of_row(tmp_path, psnr):
+    (path,) = (
+        path
+        for path in (tmp_path / "cache" / "runs").iterdir()
+        if json.loads(path.read_text())["held_out"]["psnr"] == psnr
+    )
+    return path.stem
+
+
+def test_a_run_that_fails_is_a_row_with_its_reason_and_the_others_go_on(tmp_path, capsys):
+    status, found, _ = made_up(tmp_path, "--variants alone-time,posthoc", failing="joint")
+    said = capsys.readouterr()
+    assert status == 1
+    assert said.err.count("\n") == 1
+    assert "4 of 8 runs failed" in said.err
+    failures = {(one["seed"], one["variant"]): one["failed"] for one in found["rows"] if "failed" in one}
+    assert failures[0, "joint"] == "RuntimeError: the machine is tired"
+    assert failures[1, "alone-time"] == "what it builds on failed (RuntimeError: the machine is tired)"
+    assert {one["variant"] for one in found["rows"] if "failed" not in one} == {"alone", "posthoc"}
+    assert "the machine is tired" in (tmp_path / "found.md").read_text()
+    assert made_up(tmp_path, "--variants alone-time,posthoc")[0] == 0
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    _, found, _ = made_up(tmp_path, "--variants joint")
+    (one,) = found["summary"]
+    assert (one["variant"], one["against"], one["seeds"]) == ("joint", "alone", [0, 1])
+    assert one["psnr"] == {"mean": 0.125, "deviation": 0.0, "each": [0.125, 0.125]}
+    assert one["octaves"] == [0.125] * 5
+    assert (one["views"], one["views_better"]) == (4, 4)
+    assert "| stilllife | joint | +0.125 ± 0.000 (+0.125 +0.125) |" in (tmp_path / "found.md").read_text()
+
+
+def named(variant, seed=0, *, scene="a", **others):
+    return {"scene": scene, "hold_out": "every8", "seed": seed, "variant": variant, **row(**others)}
+
+
+def test_spread_and_worse_views_are_told():
+    rows = [named("alone", seed, psnr=20.0 + seed) for seed in range(3)]
+    rows += [
+        named("joint", seed, psnr=20.0 + seed + gain, seconds=15.0) for seed, gain in ((0, 0.25), (1, -0.5), (2, 1))
+    ]
+    rows += [named("layers-2", 0, psnr=20.5)]
+    joint, layers, changed = module("ablation_pairs").comparisons(rows)
+    assert joint.psnr.each == (0.25, -0.5, 1)
+    assert joint.psnr.mean == 0.25
+    assert joint.psnr.deviation == 0.75
+    assert (joint.views, joint.views_better, joint.time) == (6, 4, 1.5)
+    assert layers.psnr.deviation is None
+    assert (changed.variant, changed.against, changed.psnr.mean) == ("layers-2", "joint", 0.25)
+
+
+def test_scenes_have_the_same_weight_in_the_mean_over_scenes():
+    rows = [named(name, scene=scene, psnr=psnr) for scene, name, psnr in SCENES]
+    rows += [named(name, 1, scene="a", psnr=psnr) for name, psnr in (("alone", 20.0), ("joint", 21.0))]
+    pairs = module("ablation_pairs")
+    (mean,) = pairs.over_scenes(pairs.comparisons(rows))
+    assert (mean["scenes"], mean["psnr"], mean["views"]) == (["a", "b"], 0.75, 6)
+
+
+SCENES = (("a", "alone", 20.0), ("a", "joint", 21.0), ("b", "alone", 30.0), ("b", "joint", 30.5))
+
+
+def test_photos_without_edges_have_no_difference_on_edges():
+    rows = [named("alone"), named("joint", edges=None)]
+    (one,) = module("ablation_pairs").comparisons(rows)
+    assert one.psnr_edge is None
+    assert "| joint | +0.000 | +0.0000 |  | +0.000 |" in module("ablation_tables").page(rows)
+
+
+def test_rows_of_different_code_are_remarked_on():
+    remarks = module("ablation_tables").remarks
+    assert remarks([named("alone"), named("joint")]) == []
+    (remark,) = remarks([named("alone"), named("joint", code="other")])
+    assert remark == "Note: the rows come from 2 versions of the library (code, other)."
+
+
+def test_jobs_run_after_what_they_need_whatever_their_order(tmp_path):
+    tasks = [Task("c", ("b",)), Task("b", ("a", "known before")), Task("a"), Task("d")]
+    (tmp_path / "known before").write_text("")
+    finished = list(module("workers").work_off(tasks, Touch(tmp_path), 2))
+    assert [one.failure for one in finished] == [None] * 4
+    processes = {(tmp_path / task.key).read_text() for task in tasks}
+    assert len(processes) <= 2
+    assert str(os.getpid()) not in processes
+
+
+def test_a_killed_process_fails_its_job_and_another_takes_over(tmp_path):
+    tasks = [Task("killed"), Task("x", ("killed",)), Task("y", ("x",)), Task("refused"), Task("a"), Task("b")]
+    failures = {one.job.key: one.failure for one in module("workers").work_off(tasks, Touch(tmp_path), 1)}
+    reason = "its process ended with status -9"
+    assert failures == {
+        "killed": reason,
+        "x": f"what it builds on failed ({reason})",
+        "y": f"what it builds on failed ({reason})",
+        "refused": "no photos: take some",
+        "a": None,
+        "b": None,
+    }
+
+
+def scene(count, *, own_split=False, width=16):
+    """Cameras on an arc of three quarters of a circle around the origin that look at it."""
+    views = []
+    for index in range(count):
+        angle = 1.5 * math.pi * index / count - 3
+        pose = torch.eye(4)
+        pose[:3, 3] = torch.tensor([-math.cos(angle), -math.sin(angle), 0.0])
+        views.append(
+            View(f"{index:02d}", Camera(pose, 20.0, 20.0, 8.0, 8.0, width, width), torch.zeros(width, width, 3))
+        )
+    test = views[1::5] if own_split else views[::8]
+    kept = {view.name for view in test}
+    return Scene("arc", tuple(view for view in views if view.name not in kept), tuple(test), None, torch.eye(4))
+
+
+def numbers(views):
+    return [int(view.name) for view in views]
+
+
+@pytest.mark.parametrize("own_split", [False, True])
+def test_a_block_is_an_eighth_of_neighbours_and_every_view_is_on_one_side(own_split):
+    loaded = scene(20, own_split=own_split)
+    holdouts = module("holdouts")
+    assert holdouts.split_by_itself(loaded) == own_split
+    assert holdouts.held_out(loaded, "every8") is loaded
+    block = holdouts.held_out(loaded, "block")
+    held = numbers(block.test)
+    assert held == [0, 1, 2] or held == [17, 18, 19]
+    assert sorted([*numbers(block.train), *held]) == list(range(20))
+    assert holdouts.gap(block) > holdouts.gap(loaded)
+
+
+def test_a_block_follows_the_angle_where_names_do_not():
+    loaded = scene(24, own_split=True)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+    shuffled = [replace(view, name=f"{order[int(view.name)]:02d}") for view in (*loaded.train, *loaded.test)]
+    mixed = replace(loaded, train=tuple(shuffled[5:]), test=tuple(shuffled[:5]))
+    there = {order[number] for number in numbers(module("holdouts").held_out(loaded, "block").test)}
+    assert set(numbers(module("holdouts").held_out(mixed, "block").test)) == there
+
+
+def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):
+    plan, variants = module("ablation_plan"), module("ablation_variants").VARIANTS
+    capture = plan.Capture("/here/a", "a", 9, 1000, ((64, 48),), 64)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 100)
+
+    def key(cell, variant):
+        return plan.runs_of(cell, [variant])[-1].key
+
+    joint = variants["joint"]
+    assert key(cell, joint) == key(replace(cell, capture=replace(capture, folder="/there/a")), joint)
+    assert key(cell, joint) == key(cell, replace(joint, name="j", sentence="s")) == key(cell, variants["start-75"])
+    others = [
+        *(replace(cell, **change) for change in ({"hold_out": "block"}, {"seed": 1}, {"gaussians": 9})),
+        *(replace(cell, **change) for change in ({"iterations": 50}, {"head_iterations": 9})),
+        replace(cell, capture=replace(capture, bytes=1001)),
+    ]
+    assert len({key(other, joint) for other in (cell, *others)}) == 7
+    assert key(cell, variants["alone"]) == key(replace(cell, head_iterations=9), variants["alone"])
+    assert key(cell, variants["alone-time"]) != key(replace(cell, head_iterations=9), variants["alone-time"])
+    assert len({key(cell, variant) for variant in variants.values()}) == len(variants) - 1
+
+
+def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was_measured():
+    paid_for = module("ablation_learning").paid_for
+    assert paid_for(40.0, [(100, 10.0), (200, 20.0)]) == pytest.approx(400)
+    assert paid_for(20.0, [(100, 10.0), (400, 20.0)]) == pytest.approx(400)
+    assert paid_for(20.0, [(100, 10.0), (100, 10.0)]) > 200
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The program as it is, at its smallest."""
+    folder = tmp_path_factory.mktemp("quick")
+    command = [sys.executable, str(EXPERIMENTS / "qnn_ablation.py"), "--quick", "--cache", str(folder / "cache")]
+    files = ["--json", str(folder / "found.json"), "--markdown", str(folder / "found.md")]
+    runs = [subprocess.run([*command, *files], capture_output=True, text=True, timeout=280, check=False) for _ in "12"]
+    return runs, json.loads((folder / "found.json").read_text()), (folder / "found.md").read_text()
+
+
+def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
+    (first, second), found, text = quick
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert second.stdout.startswith("4 runs: 4 are in the cache, 0 to do")
+    assert second.stdout.endswith(text)
+    rows = {one["variant"]: one for one in found["rows"]}
+    assert set(rows) == {"alone", "joint", "posthoc", "alone-time"}
+    for one in rows.values():
+        assert (len(one["train_views"]), len(one["held_out_views"])) == (52, 8)
+        assert len(one["held_out"]["band_psnr"]) == 5
+        assert 10 < one["held_out"]["psnr"] < 40
+        assert one["cpu_seconds"] > 0
+    assert rows["alone"]["parameters"] is None
+    for name, iterations in (("joint", 40), ("posthoc", 50)):
+        assert rows[name]["parameters"] == 78_531
+        assert rows[name]["iterations"] == iterations
+        assert rows[name]["mean_residual"] > 0
+        assert 0 <= rows[name]["dead_units"] < 1
+    assert rows["posthoc"]["held_out_base"] == rows["alone"]["held_out"]
+    assert rows["joint"]["held_out_base"] != rows["alone"]["held_out"]
+    longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
+    assert rows["alone-time"]["iterations"] == round(40 * longer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "no scenes: give folders"),
+        ("nowhere", "nowhere is not a folder"),
+        (f"{STILLLIFE} {STILLLIFE}", "give folders of different names"),
+        (f"{STILLLIFE} --variants joint,better", "there is no 'better'; --list shows"),
+        (f"{STILLLIFE} --iterations 10 --head-iterations 11", "--head-iterations 11 are more than --iterations 10"),
+        (f"{STILLLIFE} --seeds 0", "--seeds: '0': give a whole number"),
+        (f"{STILLLIFE} --cache {__file__}", "is a file: give a folder"),
+        (f"{STILLLIFE} --json {ROOT}", "is a folder: give the file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(capsys, arguments, words):
+    try:
+        status = module("qnn_ablation").main(arguments.split())
+    except SystemExit as ended:
+        status = ended.code
+    said = capsys.readouterr().err
+    assert status in (1, 2)
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
+    made_up(tmp_path, "--variants joint")
+    path = tmp_path / "cache" / "runs" / f"{key_of_row(tmp_path, 20.125)}.json"
+    path.write_text("{")
+    capsys.readouterr()
+    files = f"--cache {tmp_path}/cache"
+    assert module("qnn_ablation").main([str(STILLLIFE), *f"{TINY} --variants joint {files}".split()]) == 1
+    assert f"{path} is damaged" in capsys.readouterr().err

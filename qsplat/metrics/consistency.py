@@ -8,7 +8,9 @@ Looking up between pixels blurs, imprecise depth shifts, and a sharper image suf
 consistent. So images are first smoothed over about two pixels, where interpolation is exact enough, and the frame that
 is not interpolated loses as much sharpness as the one that is (``qsplat.metrics.tracks.change``). What is left of it
 grows with the contrast of fine structure, which is ``detail``; ``Consistency.ratio_at_equal_detail`` divides it out.
-Flicker as fine as single pixels is damped by the smoothing, that of larger patches is measured at its full size.
+Flicker as fine as single pixels is damped by the smoothing, that of larger patches is measured at its full size. Along
+a long range a slanted surface also changes its size in pixels, and with it what the smoothing takes from it. What comes
+into view or is hidden between two frames is not compared.
 """
 
 from __future__ import annotations
@@ -89,8 +91,8 @@ def consistency(
         on_frame: is given the number of each frame, and the frame.
 
     Raises:
-        ValueError: a long range below 2, not more frames than the long range, no depth, NaN or infinity in a frame, or no
-            surface that three frames in a row show.
+        ValueError: a long range below 2, not more frames than the long range, no depth, NaN or infinity in a frame, or
+            no surface that three frames in a row show.
     """
     if long_range < 2:
         raise ValueError(f"a long range of {long_range} frames: give at least 2")

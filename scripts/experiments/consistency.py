@@ -3,10 +3,10 @@
     python scripts/experiments/consistency.py --load-config outputs/.../config.yml --json FILE.json
 
 Flies along a smooth path through the cameras of the capture, and compares frames of the film where both show the same
-surface, by the rendered depth: neighbours, frames 8 apart (``--long-range``), and three in a row, whose second difference
-in time is the flicker. The base image (Gaussians alone) and the image with the head are compared at the same pixels.
-Prints a table; a head passes when its flicker is at most 1.05 times that of its base. Flicker and RMSE are in units of
-the images' range [0, 1]. More frames are smaller steps, so compare runs at the same number of frames only.
+surface, by the rendered depth: neighbours, frames 8 apart (``--long-range``), and three in a row, whose second
+difference in time is the flicker. The base image (Gaussians alone) and the image with the head are compared at the same
+pixels. Prints a table; a head passes when its flicker is at most 1.05 times that of its base. Flicker and RMSE are in
+units of the images' range [0, 1]. More frames are smaller steps, so compare runs at the same number of frames only.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class DefaultDensification:
     ``start``, ``stop``, ``every`` and ``reset_every`` are shares of the run, equal to 500, 15000, 100 and 3000 of 30000
     steps. ``grow_gradient`` is compared with the mean gradient in units of half the image; with ``absolute_gradient``
     (Ye et al. 2024) raise it, usually to 8e-4, and render with ``RasterConfig(absgrad=True)``. Sizes are in units of
-    the scene's, in which the cameras lie within 1 of the origin.
+    the scene's, in which the cameras lie within 1 of the origin. With ``with_head`` the strategy goes on after the
+    head's switch-on, unless that freezes the Gaussians.
     """
 
     max_gaussians: int = 1_000_000
@@ -45,6 +46,7 @@ class DefaultDensification:
     split_above: float = 0.01
     prune_opacity: float = 0.005
     prune_above: float = 0.1
+    with_head: bool = False
 
     def __post_init__(self) -> None:
         _check_cap(self.max_gaussians)
@@ -56,7 +58,7 @@ class McmcDensification:
 
     ``start``, ``stop`` and ``every`` are shares of the run, equal to 500, 25000 and 100 of 30000 steps.
     ``opacity_weight`` and ``scale_weight`` multiply the mean opacity and scale, which the loss then holds down.
-    With ``with_head`` the strategy goes on after the head's switch-on.
+    With ``with_head`` the strategy goes on after the head's switch-on, unless that freezes the Gaussians.
     """
 
     max_gaussians: int = 1_000_000
@@ -91,7 +93,7 @@ class Densifier:
     def __init__(self, config: Densification, schedule: Schedule, *, num_views: int) -> None:
         """``num_views`` is the number of training views: all are seen between a reset of opacities and pruning."""
         self._config = config
-        to_the_end = isinstance(config, McmcDensification) and config.with_head
+        to_the_end = config.with_head and schedule.mode != "frozen"
         self._end = schedule.iterations if to_the_end else schedule.head_start
         self._strategy = _strategy(config, schedule, num_views)
         self.state: dict[str, Any] = self._strategy.initialize_state()

@@ -11,7 +11,7 @@ from torch import Tensor
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
 from qsplat.qnn import QNN, Queries, image_residual, part_queries, window_residual
-from qsplat.render import Backend, RasterConfig, Trace, rasterize
+from qsplat.render import Backend, RasterConfig, Rendering, Trace, rasterize
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class SplatModel:
         sh_degree: int | None = None,
         backend: Backend | None = None,
         head_window: Window | None = None,
+        detached: bool = False,
     ) -> ViewOutputs:
         """The view of ``camera``, with gradients to the Gaussians and to the head.
 
@@ -57,20 +58,32 @@ class SplatModel:
             sh_degree: highest degree of harmonics to use; all of them when None.
             backend: as for ``rasterize``.
             head_window: part of the rendered image that the head corrects; all of it when None.
+            detached: ``rgb`` passes no gradient to the Gaussians; ``rgb_base`` does in any case.
         """
+        drawn = self.draw(camera, sh_degree=sh_degree, backend=backend)
+        return self.corrected(drawn, camera, head_window=head_window, detached=detached)
+
+    def draw(self, camera: Camera, *, sh_degree: int | None = None, backend: Backend | None = None) -> Rendering:
+        """The Gaussians alone, with depth where the head needs it."""
         told = self._told
         config = replace(self.config, depth=True) if told is not None and told.needs_depth else self.config
-        drawn = rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=config, backend=backend)
-        base = drawn.over(self.background)
+        return rasterize(self.gaussians.activate(sh_degree=sh_degree), camera, config=config, backend=backend)
+
+    def corrected(
+        self, drawn: Rendering, camera: Camera, *, head_window: Window | None = None, detached: bool = False
+    ) -> ViewOutputs:
+        """The rest of ``render``: ``drawn``, which ``camera`` sees, over the background and with the residual."""
+        base, told = drawn.over(self.background), self._told
+        seen = base.detach() if detached else base
         queries = None if told is None else part_queries(told, camera.to(base.device), drawn.depth)
         if self.head is None:
             residual = base.new_zeros(()).expand_as(base)
         elif head_window is None:
-            residual = image_residual(self.head, base, queries)
+            residual = image_residual(self.head, seen, queries)
         else:
-            residual = window_residual(self.head, base, queries, head_window)
+            residual = window_residual(self.head, seen, queries, head_window)
         return ViewOutputs(
-            rgb=base if self.head is None else base + residual,
+            rgb=base if self.head is None else seen + residual,
             rgb_base=base,
             residual=residual,
             depth=drawn.depth,
@@ -84,3 +97,9 @@ class SplatModel:
         if self.head is None or not self.head.reads_queries:
             return None
         return self.queries or self.head.queries
+
+
+def without_trace(drawn: Rendering) -> Rendering:
+    """``drawn`` without what densification needs, which has the size of the Gaussians: to be kept."""
+    empty = torch.empty(0, 2, device=drawn.color.device)
+    return replace(drawn, trace=Trace(node=empty, radii=empty[:, 0].int()))

@@ -24,12 +24,12 @@ class Rate:
 
     initial: float
     final: float
-    decay: Literal["none", "exponential", "cosine"] = "none"
+    decay: Literal["constant", "exponential", "cosine"] = "constant"
 
     def at(self, step: int, schedule: Schedule) -> float:
         """The rate at ``step``."""
         match self.decay:
-            case "none":
+            case "constant":
                 return self.initial
             case "exponential":
                 progress = min(step / schedule.iterations, 1.0)
@@ -47,10 +47,10 @@ RATES: Mapping[str, Rate] = {
     "opacities": Rate(5e-2, 5e-2),
     "scales": Rate(5e-3, 5e-3),
     "quats": Rate(1e-3, 1e-3),
-    "qnn": Rate(3e-4, 0.0, "cosine"),
+    "qnn": Rate(Schedule.head_rate, 0.0, Schedule.head_decay),
 }
-"""Rate of each parameter group. Those of the Gaussians are for scenes whose cameras lie within a distance of about 1
-from the origin (Kerbl et al. 2023, and the values in use since)."""
+"""Rate of each parameter group; the schedule may say another one for the head. Those of the Gaussians are for scenes
+whose cameras lie within a distance of about 1 from the origin (Kerbl et al. 2023, and the values in use since)."""
 
 
 def optimizer_for(name: str, parameters: Iterable[Parameter]) -> Adam:
@@ -66,6 +66,7 @@ def gaussian_optimizers(parameters: ParameterDict) -> dict[str, Adam]:
 def set_rates(optimizers: Mapping[str, Optimizer], step: int, schedule: Schedule) -> None:
     """Give every optimiser the rate of its group at ``step``."""
     for name, optimizer in optimizers.items():
-        rate = RATES[name].at(step, schedule)
+        head = Rate(schedule.head_rate, 0.0, schedule.head_decay)
+        rate = (head if name == "qnn" else RATES[name]).at(step, schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from qsplat.cameras import Window
 from qsplat.training.crops import random_crop
 
-Phase = Literal["splatting", "joint"]
+HeadMode = Literal["joint", "detached", "frozen"]
+"""What the Gaussians do once the head is switched on: they are trained by the loss of the corrected image, jointly with
+the head; they go on learning from the loss of their own image, which the head gets detached; or they no longer move,
+and the head alone learns, from images that are rendered once."""
+Phase = Literal["splatting", "joint", "detached", "frozen"]
+Decay = Literal["cosine", "constant"]
+
+CROP_SHARES: Mapping[HeadMode, float] = {"joint": 0.04, "detached": 0.04, "frozen": 0.16}
+"""Shares of an image that a head sees in a step on a CPU. Where nothing else is computed they may be larger."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,14 @@ class Schedule:
         downscales: how many times the resolution is halved at the start.
         downscale_share: share of the run after which it is doubled again.
         head_share: share of the run at which the head is switched on; 1 for a run without one.
-        crop_share: share of the image's pixels that the head sees in a step of the joint phase; 1 for whole images,
-            which a GPU can afford. The default is for a CPU.
+        mode: what the Gaussians do from then on.
+        crop_share: share of the image's pixels that the head sees in a step; 1 for whole images, which a GPU can
+            afford; None for that of ``CROP_SHARES``, which are for a CPU.
+        head_rate: learning rate of the head at its switch-on.
+        head_decay: how the rate goes on: by a cosine to 0 at the end of the run, or constant.
 
     Raises:
-        ValueError: no iterations, or a share outside its range.
+        ValueError: no iterations, a share or rate outside its range, or a name that is none.
     """
 
     iterations: int
@@ -40,7 +53,10 @@ class Schedule:
     downscales: int = 0
     downscale_share: float = 1 / 10
     head_share: float = 0.75
-    crop_share: float = 0.04
+    mode: HeadMode = "joint"
+    crop_share: float | None = None
+    head_rate: float = 3e-4
+    head_decay: Decay = "cosine"
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -49,28 +65,34 @@ class Schedule:
             raise ValueError(f"sh_degree={self.sh_degree}: spherical harmonics have degree 0 to 3 here")
         if not 0 <= self.head_share <= 1:
             raise ValueError(f"head_share={self.head_share}: the switch-on is a share of the run between 0 and 1")
-        if not 0 < self.crop_share <= 1:
+        if self.crop_share is not None and not 0 < self.crop_share <= 1:
             raise ValueError(f"crop_share={self.crop_share}: a crop is a share of the image above 0, and 1 at most")
         if min(self.sh_share, self.downscale_share) <= 0 or self.downscales < 0:
             raise ValueError(
                 f"sh_share={self.sh_share}, downscale_share={self.downscale_share} must be above 0 and "
                 f"downscales={self.downscales} not below 0"
             )
+        if not (self.head_rate > 0 and math.isfinite(self.head_rate)):
+            raise ValueError(f"head_rate={self.head_rate}: a learning rate is a finite number above 0")
+        for name, choice in {"mode": HeadMode, "head_decay": Decay}.items():
+            if getattr(self, name) not in get_args(choice):
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(choice))}")
 
     @property
     def head_start(self) -> int:
-        """First step of the joint phase; ``iterations`` when there is none."""
+        """First step with the head; ``iterations`` when there is none."""
         return round(self.head_share * self.iterations)
 
     def phase_at(self, step: int) -> Phase:
-        """Which parts are trained at ``step``: the Gaussians alone, or jointly with the head."""
-        return "joint" if step >= self.head_start else "splatting"
+        """What is trained at ``step``: the Gaussians alone, or the head too, and how."""
+        return self.mode if step >= self.head_start else "splatting"
 
     def head_window_at(self, step: int, *, width: int, height: int, generator: torch.Generator) -> Window | None:
         """The part of an image that the head sees at ``step``, drawn with ``generator``; None for all of it."""
-        if self.crop_share == 1 or self.phase_at(step) == "splatting":
+        share = CROP_SHARES[self.mode] if self.crop_share is None else self.crop_share
+        if share == 1 or self.phase_at(step) == "splatting":
             return None
-        return random_crop(width, height, self.crop_share, generator=generator)
+        return random_crop(width, height, share, generator=generator)
 
     def sh_degree_at(self, step: int) -> int:
         """Degree of the harmonics used at ``step``."""

@@ -11,20 +11,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians, seed_from_points
-from qsplat.qnn import QNN
+from qsplat.render import Rendering
 from qsplat.training.config import FitConfig, Points, TrainingScene
-from qsplat.training.densification import Densifier, regularization
-from qsplat.training.losses import photometric_loss
+from qsplat.training.densification import regularization
 from qsplat.training.memory import keep_freed_memory
-from qsplat.training.model import SplatModel, ViewOutputs
-from qsplat.training.optimizers import gaussian_optimizers, optimizer_for, set_rates
-from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.model import SplatModel, ViewOutputs, without_trace
+from qsplat.training.objective import PhotoLoss
+from qsplat.training.parameters import gaussians_of
+from qsplat.training.parts import Parts
 from qsplat.training.randomness import PhotoOrder, Randomness, branched, generator_at
 from qsplat.training.schedule import Phase
 from qsplat.training.seeding import seed_in_view
-from qsplat.training.state import TrainingState, detached_copies, moments_of, restore_moments, split_state
+from qsplat.training.state import TrainingState, detached_copies
 from qsplat.training.targets import Target
 from qsplat.training.threads import share_threads
 
@@ -75,19 +74,12 @@ class Training:
         color = config.background or ((1.0, 1.0, 1.0) if transparent else (0.0, 0.0, 0.0))
         self._background = torch.tensor(color, device=config.device)
         self._targets: dict[tuple[int, int], Target] = {}
+        self._drawn: dict[tuple[int, int], Rendering] = {}
         self._random = Randomness(config.seed, config.device)
         self._crops = torch.Generator().manual_seed(config.seed)
         self._order = PhotoOrder(len(scene.train))
-        # Drawn from a state of its own, so that the steps before the switch-on are the same with a head as without.
-        with Randomness(config.seed, config.device).in_use():
-            self._head = QNN(config.head).to(config.device) if config.head else None
-        self._parameters = parameters_of((self._first_gaussians() if state is None else _held(state)).to(config.device))
-        self._optimizers = gaussian_optimizers(self._parameters)
-        if self._head is not None:
-            self._optimizers["qnn"] = optimizer_for("qnn", self._head.parameters())
-        self._densifier = (
-            Densifier(config.densification, self.schedule, num_views=len(scene.train)) if config.densification else None
-        )
+        gaussians = self._first_gaussians() if state is None else gaussians_of(state.named("gaussians."))
+        self._parts = Parts(config, self.schedule, gaussians, num_views=len(scene.train))
         self._step, self.history = 0, list[StepRecord]()
         self.seconds = time.perf_counter() - began
         if state is not None:
@@ -137,41 +129,31 @@ class Training:
 
     def model(self) -> SplatModel:
         """A copy of the model as it is now, without gradients."""
-        gaussians = gaussians_of(detached_copies(dict(self._parameters)))
-        head = copy.deepcopy(self._head).eval().requires_grad_(False) if self._head is not None else None
+        gaussians = gaussians_of(detached_copies(dict(self._parts.parameters)))
+        head = copy.deepcopy(self._parts.head)
+        if head is not None:
+            head.eval().requires_grad_(False)
         return SplatModel(gaussians, head, self._background, self.config.raster)
 
     def state(self) -> TrainingState:
         """All that the steps to come depend on, besides scene and configuration."""
-        tensors = {f"gaussians.{name}": value for name, value in self._parameters.items()}
-        for name, parameter in self._parameters.items():
-            moments = moments_of(self._optimizers[name], {name: parameter})
-            tensors |= {f"moments.{key}": value for key, value in moments.items()}
-        if self._head is not None:
-            tensors |= {f"head.{name}": value for name, value in self._head.state_dict().items()}
-            moments = moments_of(self._optimizers["qnn"], dict(self._head.named_parameters()))
-            tensors |= {f"head moments.{key}": value for key, value in moments.items()}
-        remembered, plain = split_state(self._densifier.state if self._densifier else {})
-        tensors |= {f"densifier.{name}": value for name, value in remembered.items()}
-        tensors |= {f"random.{index}": state for index, state in enumerate(self._random.states)}
+        parts = self._parts.state()
+        tensors = parts.tensors | {f"random.{index}": state for index, state in enumerate(self._random.states)}
         tensors["random.crops"] = self._crops.get_state()
         if self._order.generator is not None:
             tensors["random.order"] = self._order.generator.get_state()
-        facts = {
+        facts = parts.facts | {
             "step": self._step,
             "seconds": self.seconds,
             "seed": self.config.seed,
             "views": len(self.scene.train),
             "upcoming": list(self._order.upcoming),
-            "head": asdict(self.config.head) if self.config.head else None,
-            "densification": type(self.config.densification).__name__,
-            "densifier": plain,
             "history": [asdict(record) for record in self.history],
         }
         return TrainingState(detached_copies(tensors), facts)
 
     def _restore(self, state: TrainingState) -> None:
-        facts, config = state.facts, self.config
+        facts = state.facts
         if facts["views"] != len(self.scene.train):
             raise ValueError(
                 f"the state is of a training on {facts['views']} views, the scene has {len(self.scene.train)}: go on "
@@ -183,17 +165,9 @@ class Training:
                 f"iterations={self.schedule.iterations}: the training stands at step {self._step}; give a longer run"
             )
         self.history = [StepRecord(**record) for record in facts["history"]]
-        for name, parameter in self._parameters.items():
-            moments = {f"{name}.{key}": value for key, value in state.named(f"moments.{name}.").items()}
-            restore_moments(self._optimizers[name], {name: parameter}, moments)
-        if self._head is not None and config.head is not None and facts["head"] == asdict(config.head):
-            self._head.load_state_dict(state.named("head."))
-            restore_moments(self._optimizers["qnn"], dict(self._head.named_parameters()), state.named("head moments."))
-        if self._densifier is not None and facts["densification"] == type(config.densification).__name__:
-            remembered = {name: value.to(config.device) for name, value in state.named("densifier.").items()}
-            self._densifier.state = {**facts["densifier"], **remembered}
+        self._parts.restore(state)
         own_order = "random.order" in state.tensors
-        if facts["seed"] == config.seed:
+        if facts["seed"] == self.config.seed:
             self._random.states = [state.tensors[f"random.{index}"].cpu() for index in range(len(self._random.states))]
             self._crops = generator_at(state.tensors["random.crops"])
             order = generator_at(state.tensors["random.order"]) if own_order else None
@@ -215,64 +189,61 @@ class Training:
         key = next(self._order), schedule.downscale_at(step)
         if key not in self._targets:
             self._targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
-        target = self._targets[key]
-        share_threads(schedule.phase_at(step), self._threads)
-        loss, image, photo = self._take(step, target)
+        target, phase = self._targets[key], schedule.phase_at(step)
+        share_threads(phase, self._threads)
+        if phase != "splatting":
+            self._parts.switch_on([view.camera for view in self.scene.train])
+        loss, view, photo = self._take(step, key)
         self._step = step + 1
         kept = step % max(1, schedule.iterations // 100) == 0 or self._step == schedule.iterations
         if kept or on_step is not None:
             record = StepRecord(
                 step=step,
                 loss=float(loss),
-                psnr=float(_psnr(image, photo, target.mask)),
-                num_gaussians=len(self._parameters["means"]),
-                phase=schedule.phase_at(step),
+                psnr=float(_psnr(view.rgb.detach(), photo, target.mask)),
+                num_gaussians=len(self._parts.parameters["means"]),
+                phase=phase,
                 seconds=time.perf_counter() - began,
             )
             self.history += [record] if kept else []
             if on_step is not None:
                 on_step(record)
 
-    def _take(self, step: int, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Move every parameter once; the loss before that, the image and the photo."""
+    def _take(self, step: int, key: tuple[int, int]) -> tuple[Tensor, ViewOutputs, Tensor]:
+        """Move what the phase moves, once, by the photo ``key``; the loss before that, the view and the photo."""
+        config, phase, target = self.config, self.schedule.phase_at(step), self._targets[key]
         background = self._background
-        if self.config.random_background and target.alpha is not None:
+        if config.random_background and target.alpha is not None:
             background = torch.rand(3, device=background.device)
-        gaussians = gaussians_of(self._parameters)
-        joint = self.schedule.phase_at(step) == "joint"
-        model = SplatModel(gaussians, self._head if joint else None, background, self._raster)
-        camera = target.camera
-        view = model.render(
-            camera,
-            sh_degree=self.schedule.sh_degree_at(step),
-            backend=self.config.backend,
-            head_window=self.schedule.head_window_at(
-                step, width=camera.view.width, height=camera.view.height, generator=self._crops
-            ),
+        camera, gaussians = target.camera, self._parts.gaussians
+        head = None if phase == "splatting" else self._parts.head
+        model = SplatModel(gaussians, head, background, self._raster)
+        window = self.schedule.head_window_at(
+            step, width=camera.view.width, height=camera.view.height, generator=self._crops
+        )
+        view = model.corrected(
+            self._drawn_by(model, step, key), camera, head_window=window, detached=phase == "detached"
         )
         photo = target.over(background)
-        loss = photometric_loss(
-            view.rgb, photo, ssim_weight=self.config.ssim_weight, mask=target.mask, threads=self._threads
-        )
-        (loss + regularization(gaussians, self.config.densification)).backward()
-        self._move(step, view, camera)
-        return loss.detach(), view.rgb.detach(), photo
+        against = PhotoLoss(photo, target.mask, config.ssim_weight, self._threads)
+        loss = against.in_phase(phase, view.rgb, view.rgb_base, window)
+        if phase == "frozen":
+            loss.backward()
+        else:
+            (loss + regularization(gaussians, config.densification)).backward()
+        self._parts.move(step, view, camera)
+        return loss.detach(), view, photo
 
-    def _move(self, step: int, view: ViewOutputs, camera: Camera) -> None:
-        """Let the optimisers and the densifier act on the gradients of ``view``."""
-        set_rates(self._optimizers, step, self.schedule)
-        for optimizer in self._optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if self._densifier is not None:
-            self._densifier.after_backward(
-                self._parameters,
-                self._optimizers,
-                step=step,
-                trace=view.trace,
-                camera=camera,
-                learning_rate=self._optimizers["means"].param_groups[0]["lr"],
-            )
+    def _drawn_by(self, model: SplatModel, step: int, key: tuple[int, int]) -> Rendering:
+        """The view ``key`` of the Gaussians; once and for all where they no longer move."""
+        degree, backend = self.schedule.sh_degree_at(step), self.config.backend
+        camera = self._targets[key].camera
+        if self.schedule.phase_at(step) != "frozen":
+            return model.draw(camera, sh_degree=degree, backend=backend)
+        if key not in self._drawn:
+            with torch.no_grad():
+                self._drawn[key] = without_trace(model.draw(camera, backend=backend))
+        return self._drawn[key]
 
 
 def initial_gaussians(
@@ -284,11 +255,6 @@ def initial_gaussians(
         kept = torch.randperm(len(positions), generator=generator)[:most].sort().values
         positions, colors = positions[kept], colors[kept]
     return seed_from_points(positions, colors, sh_degree=sh_degree, generator=generator)
-
-
-def _held(state: TrainingState) -> Gaussians:
-    """The Gaussians of ``state``."""
-    return gaussians_of(state.named("gaussians."))
 
 
 def _psnr(

@@ -186,6 +186,15 @@ def test_nothing_is_densified_after_the_switch_on():
     assert len(run) == 20
 
 
+@pytest.mark.parametrize(("mode", "grows"), [("joint", True), ("detached", True), ("frozen", False)])
+def test_densification_goes_on_after_the_switch_on_when_asked_and_gaussians_move(mode, grows):
+    config = DefaultDensification(stop=0.9, with_head=True)
+    run = Run(some(20), config, Schedule(2000, head_share=0.25, mode=mode))
+    for step in range(500, 900):
+        run.step(step, torch.full((len(run),), 1e-2))
+    assert (len(run) > 20) == grows
+
+
 def test_mcmc_adds_gaussians_up_to_the_cap():
     torch.manual_seed(0)
     run = Run(some(100), McmcDensification(max_gaussians=112), Schedule(2000))

@@ -197,13 +197,13 @@ def test_a_real_capture_becomes_recognisable_in_150_steps():
 
 def windows_seen(capture: Scene, monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> list[object]:
     """The part of the image that the head saw in each step."""
-    seen, render = [], SplatModel.render
+    seen, corrected = [], SplatModel.corrected
 
-    def recorded(model, camera, *, head_window=None, **options):
+    def recorded(model, drawn, camera, *, head_window=None, **options):
         seen.append(head_window)
-        return render(model, camera, head_window=head_window, **options)
+        return corrected(model, drawn, camera, head_window=head_window, **options)
 
-    monkeypatch.setattr(SplatModel, "render", recorded)
+    monkeypatch.setattr(SplatModel, "corrected", recorded)
     fit(capture, FitConfig(schedule=schedule, densification=None))
     return seen
 

@@ -53,3 +53,14 @@ def test_rates_are_handed_to_the_optimizers(truth):
     set_rates(optimizers, 900, Schedule(1000))
     for name, optimizer in optimizers.items():
         assert optimizer.param_groups[0]["lr"] == RATES[name].at(900, Schedule(1000))
+
+
+@pytest.mark.parametrize(("decay", "last"), [("cosine", 0.0), ("constant", 2e-3)])
+def test_the_schedule_says_the_rate_of_the_head(decay, last):
+    optimizers = {"qnn": optimizer_for("qnn", torch.nn.Linear(2, 2).parameters())}
+    schedule = Schedule(1000, head_rate=2e-3, head_decay=decay)
+    rates = []
+    for step in (750, 1000):
+        set_rates(optimizers, step, schedule)
+        rates.append(optimizers["qnn"].param_groups[0]["lr"])
+    assert rates == pytest.approx([2e-3, last])

@@ -1,5 +1,7 @@
 """When things happen."""
 
+import math
+
 import pytest
 import torch
 
@@ -43,6 +45,8 @@ def test_full_resolution_and_no_head_can_be_asked_for():
         ({"crop_share": 0.0}, "crop_share=0.0"),
         ({"crop_share": 1.5}, "crop_share=1.5"),
         ({"downscales": -1}, "downscales=-1"),
+        ({"head_rate": 0.0}, "head_rate=0.0"),
+        ({"head_rate": math.nan}, "head_rate=nan"),
     ],
 )
 def test_an_impossible_plan_is_refused(wrong, said):
@@ -57,3 +61,18 @@ def test_the_head_sees_a_crop_in_the_joint_phase_alone():
     window = schedule.head_window_at(75, **size)
     assert (window.width, window.height) == (200, 150)
     assert Schedule(100, crop_share=1.0).head_window_at(75, **size) is None
+
+
+@pytest.mark.parametrize("mode", ["joint", "detached", "frozen"])
+def test_the_phase_after_the_switch_on_is_the_mode(mode):
+    schedule = Schedule(100, head_share=0.5, mode=mode)
+    assert [schedule.phase_at(step) for step in (49, 50, 99)] == ["splatting", mode, mode]
+
+
+@pytest.mark.parametrize(("name", "known"), [("mode", "joint, detached, frozen"), ("head_decay", "cosine, constant")])
+def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(name, known):
+    """Past the annotations, which the tests execute and a program does not."""
+    schedule = Schedule(100)
+    object.__setattr__(schedule, name, "other")
+    with pytest.raises(ValueError, match=f"{name}='other': choose one of {known}"):
+        schedule.__post_init__()

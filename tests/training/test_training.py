@@ -15,10 +15,12 @@ from qsplat.training.schedule import Schedule
 from qsplat.training.state import STATE_FORMAT, TrainingState
 from qsplat.training.training import StepRecord, Training
 
-DEFAULT = FitConfig(schedule=Schedule(160, head_share=0.6), densification=DefaultDensification(max_gaussians=90))
+SMALL = QnnConfig(channels=8)
+DEFAULT = FitConfig(
+    schedule=Schedule(160, head_share=0.6), densification=DefaultDensification(max_gaussians=90), head=SMALL
+)
 MCMC = replace(DEFAULT, densification=McmcDensification(max_gaussians=90, with_head=True), random_background=True)
 WITHOUT = FitConfig(schedule=Schedule(40, head_share=0.5), head=None, densification=None)
-SMALL = QnnConfig(channels=8)
 
 
 def same(first: SplatModel, second: SplatModel) -> bool:
@@ -38,14 +40,14 @@ def through_a_file(training: Training, config: FitConfig, path) -> Training:
 
 def photos_seen(training: Training, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The cameras that the rest of ``training`` renders, in their order."""
-    seen, render = [], SplatModel.render
+    seen, corrected = [], SplatModel.corrected
 
-    def recorded(model, camera, **options):
+    def recorded(model, drawn, camera, **options):
         seen.append(tuple(camera.center.tolist()))
-        return render(model, camera, **options)
+        return corrected(model, drawn, camera, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SplatModel, "render", recorded)
+        patch.setattr(SplatModel, "corrected", recorded)
         training.advance()
     return seen
 
@@ -109,10 +111,9 @@ def test_a_fork_gets_another_head_and_another_length(capture):
 def test_a_head_of_the_same_configuration_goes_on_and_another_begins_anew(capture):
     training = Training(capture, replace(WITHOUT, head=SMALL))
     training.advance(30)
-    kept, new = training.fork(training.config).model().head, training.fork(replace(WITHOUT, head=QnnConfig())).model()
+    kept, new = (training.fork(replace(WITHOUT, head=head)).model().head for head in (SMALL, QnnConfig()))
     assert torch.equal(kept.stages[-1].weight, training.model().head.stages[-1].weight)
-    assert new.head is not None
-    assert not new.head.stages[-1].weight.any()
+    assert not new.stages[-1].weight.any()
 
 
 def test_another_seed_draws_everything_anew(capture, monkeypatch):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LIMIT = 1.05
 """A head may flicker this many times as much as its base."""
+LEAST_SHARE = 0.3
+"""Share of the pixels, seen in three frames in a row, under which the figures stand for little of the film."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,31 @@ def writer(folder: Path) -> Callable[[int, Frame], None]:
 
 def as_json(facts: RunFacts, found: Consistency) -> dict[str, Any]:
     """Everything that was found, as JSON can hold it."""
-    return {**asdict(facts), **found.as_json(), "limit": LIMIT, "within_limit": within_limit(found)}
+    return {
+        **asdict(facts),
+        **found.as_json(),
+        "limit": LIMIT,
+        "within_limit": within_limit(found),
+        "notes": remarks(found),
+    }
 
 
 def within_limit(found: Consistency) -> bool:
     """Whether the head flickers at most 1.05 times as much as the base."""
     return found.head.flicker <= LIMIT * found.base.flicker
+
+
+def remarks(found: Consistency) -> list[str]:
+    """What to know before the figures are used."""
+    said = []
+    if found.head == found.base:
+        said.append("there is no head, or it changes nothing")
+    if found.triple_share < LEAST_SHARE:
+        said.append(
+            f"only {found.triple_share:.0%} of the pixels are seen by three frames in a row: give more --frames, or train"
+            " longer"
+        )
+    return said
 
 
 def print_film(facts: RunFacts, found: Consistency) -> None:
@@ -166,6 +187,8 @@ def print_film(facts: RunFacts, found: Consistency) -> None:
     )
     said = "not more than" if within_limit(found) else "more than"
     console.print(f"The head flickers {said} {LIMIT} times as much as its base.", highlight=False)
+    for note in remarks(found):
+        console.print(f"note: {note}", highlight=False)
 
 
 def _number(value: float | None, digits: int) -> str:

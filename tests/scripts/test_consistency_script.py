@@ -88,6 +88,16 @@ def test_a_head_is_held_to_the_limit(script, options):
         assert script.within_limit(replace(found, head=head)) is within
 
 
+def test_figures_that_stand_for_little_come_with_a_note(script, options, capsys):
+    facts, found = script.measure_run(options)
+    assert script.remarks(replace(found, triple_share=0.5)) == []
+    poor = replace(found, triple_share=0.12, head=found.base)
+    script.print_film(facts, poor)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: there is no head, or it changes nothing" in said
+    assert "note: only 12% of the pixels are seen by three frames in a row: give more --frames" in said
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

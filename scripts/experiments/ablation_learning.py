@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ablation_cache import Cache, key_of
 from ablation_plan import Cell, Run, State, length, state_key, switch_on
 from ablation_variants import Headed
-from holdouts import HoldOut, held_out
+from holdouts import HoldOut, gap, held_out
 
 if TYPE_CHECKING:
     from qsplat.io.scene import Scene
@@ -120,8 +120,10 @@ class Laboratory:
 
         from scripts.bench.measuring import processor
 
+        scene = scene_of(cell)
         return {
-            **scores_of(scene_of(cell), training.model()),
+            **scores_of(scene, training.model()),
+            "gap": round(gap(scene), 4),
             "iterations": training.step,
             "max_gaussians": cell.gaussians,
             "cpu_seconds": round(spent.cpu, 3),
@@ -196,9 +198,14 @@ def head_config(cell: Cell, variant: Headed) -> FitConfig:
     """What the shared training goes on under once the head of ``variant`` is switched on."""
     from qsplat.qnn import QnnConfig
 
-    iterations = length(cell, variant)
-    base = base_config(cell)
-    schedule = replace(base.schedule, iterations=iterations, head_share=switch_on(cell, variant) / iterations)
-    if variant.crop_share is not None:
-        schedule = replace(schedule, crop_share=variant.crop_share)
-    return replace(base, schedule=schedule, head=QnnConfig(**variant.head))
+    base, iterations = base_config(cell), length(cell, variant)
+    start = switch_on(cell, variant) / iterations
+    densification = base.densification
+    if variant.densify and densification is not None:
+        densification = replace(densification, with_head=True)
+    return replace(
+        base,
+        schedule=replace(base.schedule, iterations=iterations, head_share=start, mode=variant.mode, **variant.schedule),
+        densification=densification,
+        head=QnnConfig.of(variant.head),
+    )

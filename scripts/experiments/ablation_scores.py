@@ -22,7 +22,7 @@ def scores_of(scene: Scene, model: SplatModel) -> dict[str, Any]:
     """Scores on training and on held-out views, means and view by view, and the state of the head.
 
     ``base`` is the image without the head's residual. PSNR in dB, ``band_psnr`` from the lowest octave to the highest.
-    ``dead_units`` is the share of hidden units whose ReLU is off at every pixel of ``PROBED`` training views,
+    ``dead_units`` is the share of hidden units whose ReLU is off at every pixel of at most ``PROBED`` training views,
     ``mean_residual`` the mean absolute residual on held-out views; both are None without a head.
     """
     residuals: list[float] = []
@@ -43,8 +43,8 @@ def scores_of(scene: Scene, model: SplatModel) -> dict[str, Any]:
 
 
 def dead_units(head: QNN, model: SplatModel, views: Sequence[View]) -> float | None:
-    """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``PROBED`` of the
-    ``views``; None for a head without hidden units."""
+    """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``views``, of which
+    ``PROBED`` at most are looked at; None for a head without hidden units."""
     import torch
     from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def dead_units(head: QNN, model: SplatModel, views: Sequence[View]) -> float | N
     hooks = [module.register_forward_pre_hook(watch) for module in hidden]
     try:
         with torch.no_grad():
-            for view in views[:: max(1, len(views) // PROBED)]:
+            for view in views[:: -(-len(views) // PROBED)]:
                 model.render(view.camera)
     finally:
         for hook in hooks:

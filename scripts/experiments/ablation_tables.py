@@ -13,9 +13,14 @@ LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
     "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
     "held-out photos with a higher PSNR, each counted once per seed. Time: processor time of the training on one "
-    "thread, as a multiple."
+    "thread, as a multiple. Gap: mean distance from a held-out camera to the nearest training camera, where all "
+    "cameras lie within 1 of their middle along each axis. Views of plain splatting: trained / held out."
 )
-WAYS = {"every8": "every 8th view held out (or the capture's own split)", "block": "a block of neighbours held out"}
+WAYS = {
+    "every8": "every 8th view, or the split that the capture comes with",
+    "block": "an eighth of the views, next to each other in the order of the capture, or by their angle around the "
+    "middle where it comes with a split; the block that lies farthest from the other views",
+}
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -68,6 +73,7 @@ def _reference(rows: Sequence[Row], way: str) -> list[dict[str, str]]:
                 "Scene": scene,
                 "Seeds": str(len(same)),
                 "Views": f"{len(same[0]['train_views'])} / {len(same[0]['held_out_views'])}",
+                "Gap": f"{same[0]['gap']:.2f}",
                 "PSNR": _mean(same, "held_out", "psnr", 2),
                 "SSIM": _mean(same, "held_out", "ssim", 4),
                 "Edges": _mean(same, "held_out", "psnr_edge", 2),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Mode = Literal["joint", "detached", "frozen"]
 REFERENCE, FAITHFUL, POSTHOC = "alone", "joint", "posthoc"
+RATES = ("1e-4", "1e-3")
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Plain:
 @dataclass(frozen=True)
 class Headed:
     """Gaussians with a head that is switched on at the share ``start`` of the iterations (None: so that it learns for
-    as many as were asked for). Frozen Gaussians are finished ones. ``head`` changes ``QnnConfig``; ``like`` is the
-    variant that this one differs from in one respect."""
+    as many as were asked for). Frozen Gaussians are finished ones. ``head`` changes ``QnnConfig`` and
+    ``schedule`` changes ``Schedule``; ``like`` is the variant that this one differs from in one respect."""
 
     name: str
     group: str
@@ -39,9 +40,9 @@ class Headed:
     like: str | None = FAITHFUL
     mode: Mode = "joint"
     start: float | None = None
-    crop_share: float | None = None
     densify: bool = False
     head: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
 
 
 Variant = Plain | Headed
@@ -49,6 +50,22 @@ Variant = Plain | Headed
 
 def _headed(name: str, group: str, sentence: str, **head: Any) -> Headed:
     return Headed(name, group, sentence, head=head)
+
+
+def _scheduled(name: str, group: str, sentence: str, rate: str, decay: str = "cosine") -> Headed:
+    return Headed(name, group, sentence, schedule={"head_rate": float(rate), "head_decay": decay})
+
+
+def _finished(variant: Headed) -> Headed:
+    """``variant`` on finished Gaussians."""
+    return replace(
+        variant,
+        name=f"{POSTHOC}-{variant.name}",
+        group="finished",
+        sentence=f"{variant.sentence}, on the finished Gaussians",
+        like=POSTHOC if variant.like == FAITHFUL else f"{POSTHOC}-{variant.like}",
+        mode="frozen",
+    )
 
 
 _CORE: tuple[Variant, ...] = (
@@ -69,14 +86,13 @@ _SHAPES: tuple[Headed, ...] = (
     _headed("queries-only", "input", "the head sees the queries and no image", input="queries"),
     _headed("locations", "query", "queries are the 3D locations of the pixels, from depth", query="locations"),
     _headed("rays", "query", "queries are the rays of the pixels", query="rays"),
-    _headed("positional", "encoding", "queries in the positional encoding of NeRF", encoding="positional"),
+    _headed("positional", "encoding", "queries in the positional encoding of NeRF", encoding={"kind": "positional"}),
     *(
         _headed(
             f"fourier-{scale}",
             "encoding",
             f"queries as Gaussian Fourier features of scale {scale}",
-            encoding="fourier",
-            scale=float(scale),
+            encoding={"kind": "fourier", "scale": float(scale)},
         )
         for scale in (1, 10)
     ),
@@ -89,12 +105,18 @@ _SHAPES: tuple[Headed, ...] = (
         _headed(f"kernel-{side}", "kernel", f"{side}x{side} convolutions instead of 3x3", kernel=side)
         for side in (1, 5)
     ),
-    _headed("rate-1e-4", "optimiser", "learning rate 1e-4 instead of 3e-4", rate=1e-4),
-    _headed("rate-1e-3", "optimiser", "learning rate 1e-3 instead of 3e-4", rate=1e-3),
-    _headed("constant", "optimiser", "constant learning rate instead of a cosine", decay="none"),
-    _headed("constant-1e-3", "optimiser", "constant learning rate of 1e-3", rate=1e-3, decay="none"),
+    *(_scheduled(f"rate-{rate}", "optimiser", f"learning rate {rate} instead of 3e-4", rate) for rate in RATES),
+    _scheduled("constant", "optimiser", "constant learning rate instead of a cosine to 0", "3e-4", "constant"),
+    _scheduled("constant-1e-3", "optimiser", "constant learning rate of 1e-3", "1e-3", "constant"),
     _headed("leaky", "optimiser", "leaky ReLU instead of ReLU", activation="leaky_relu"),
-    _headed("leaky-1e-3", "optimiser", "leaky ReLU and learning rate 1e-3", activation="leaky_relu", rate=1e-3),
+    Headed(
+        "leaky-1e-3",
+        "optimiser",
+        "leaky ReLU and learning rate 1e-3",
+        like="rate-1e-3",
+        head={"activation": "leaky_relu"},
+        schedule={"head_rate": 1e-3},
+    ),
 )
 _TRAINING: tuple[Headed, ...] = (
     Headed("detached", "mode", "the head learns from the images, the Gaussians as without it", mode="detached"),
@@ -108,19 +130,17 @@ _TRAINING: tuple[Headed, ...] = (
         start=0.25,
         densify=True,
     ),
-    Headed("whole", "crops", "the head learns on whole images instead of crops", crop_share=1.0),
-    Headed("crops-16", "crops", "the head learns on crops of 16 % of the image instead of 4 %", crop_share=0.16),
 )
-_ON_THE_FINISHED: tuple[Headed, ...] = tuple(
-    replace(
-        variant,
-        name=f"{POSTHOC}-{variant.name}",
-        group="finished",
-        sentence=f"{variant.sentence}, on the finished Gaussians",
-        like=POSTHOC,
-        mode="frozen",
-    )
-    for variant in (*_SHAPES, *(variant for variant in _TRAINING if variant.group == "crops"))
+_WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"crop_share": 1.0})
+_CROPS: tuple[Variant, ...] = (
+    _WHOLE,
+    Headed(
+        "crops-16", "crops", "the head learns on crops of 16 % of the image, not 4 %", schedule={"crop_share": 0.16}
+    ),
+    Plain("alone-time-whole", "crops", "plain splatting given the time of 'whole' as further iterations", "whole"),
+)
+_SMALL = Headed(
+    "crops-4", "crops", "the head learns on crops of 4 % of the image, not 16 %", schedule={"crop_share": 0.04}
 )
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant
@@ -128,8 +148,8 @@ VARIANTS: Mapping[str, Variant] = {
         *_CORE,
         *_SHAPES,
         *_TRAINING,
-        Plain("alone-time-whole", "crops", "plain splatting given the time of 'whole' as further iterations", "whole"),
-        *_ON_THE_FINISHED,
+        *_CROPS,
+        *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
     )
 }
 GROUPS = tuple(dict.fromkeys(variant.group for variant in VARIANTS.values()))

@@ -41,7 +41,7 @@ from scripts.bench.measuring import Options, file_to_write, machine, run, write_
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"max_side": 64, "gaussians": 300, "iterations": 40, "head_iterations": 10, "seeds": 1, "hold_out": "every8"}
-QUICK_VARIANTS = "joint,posthoc,alone-time"
+QUICK_VARIANTS = "joint,detached,posthoc,alone-time"
 WAYS: Mapping[str, tuple[HoldOut, ...]] = {"every8": ("every8",), "block": ("block",), "both": ("every8", "block")}
 Do = Callable[[State | Run], object]
 
@@ -52,7 +52,11 @@ def main(arguments: Sequence[str] | None = None, *, do: Callable[[Cache, str], D
     if given.list:
         print(listing())
         return 0
-    return run(partial(measure, given, do))
+    try:
+        return run(partial(measure, given, do))
+    except KeyboardInterrupt:
+        print("qnn_ablation: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def options() -> Options:
@@ -121,7 +125,7 @@ def measure(given: argparse.Namespace, make: Callable[[Cache, str], Do] | None) 
 
 
 def cells_of(given: argparse.Namespace) -> list[Cell]:
-    """What the command line asks for, scene by scene.
+    """What the command line asks for: all scenes with the first seed, then with the next one.
 
     Raises:
         ValueError: it does not make sense, or a folder is no capture.
@@ -137,9 +141,9 @@ def cells_of(given: argparse.Namespace) -> list[Cell]:
         raise ValueError(f"scenes named {', '.join(names)}: give folders of different names")
     return [
         Cell(one, way, seed, given.iterations, learning, given.gaussians)
+        for seed in range(given.seeds)
         for one in captures
         for way in WAYS[given.hold_out]
-        for seed in range(given.seeds)
     ]
 
 

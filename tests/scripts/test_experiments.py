@@ -1,4 +1,7 @@
-"""The ablation of the head with a made-up trainer: plans, cache, processes, pairs and tables; and once for real."""
+"""The ablation of the head with a made-up trainer: plans, cache, processes, pairs and tables.
+
+This module does not import torch, so that the processes that import the made-up trainer from it start quickly.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from test_startup import ASK_FOR_HELP
-
-from qsplat.cameras import Camera
-from qsplat.io.scene import Scene, View
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "scripts" / "experiments"
@@ -90,7 +89,7 @@ def row(psnr=20.0, *, views=2, seconds=10.0, edges: float | None = 18.0, code="c
     return {
         **dict.fromkeys(("train", "train_base", "held_out", "held_out_base"), scores),
         **{f"{part}_views": {f"{index}": {"psnr": psnr} for index in range(views)} for part in ("train", "held_out")},
-        **{"splats": 9, "parameters": None, "dead_units": None, "mean_residual": None, "iterations": 40},
+        **{"splats": 9, "parameters": None, "dead_units": None, "mean_residual": None, "iterations": 40, "gap": 0.5},
         **{"max_gaussians": 9, "cpu_seconds": seconds, "wall_seconds": seconds, "code": code, "processor": "abacus"},
     }
 
@@ -235,47 +234,6 @@ def test_a_killed_process_fails_its_job_and_another_takes_over(tmp_path):
     }
 
 
-def scene(count, *, own_split=False, width=16):
-    """Cameras on an arc of three quarters of a circle around the origin that look at it."""
-    views = []
-    for index in range(count):
-        angle = 1.5 * math.pi * index / count - 3
-        pose = torch.eye(4)
-        pose[:3, 3] = torch.tensor([-math.cos(angle), -math.sin(angle), 0.0])
-        views.append(
-            View(f"{index:02d}", Camera(pose, 20.0, 20.0, 8.0, 8.0, width, width), torch.zeros(width, width, 3))
-        )
-    test = views[1::5] if own_split else views[::8]
-    kept = {view.name for view in test}
-    return Scene("arc", tuple(view for view in views if view.name not in kept), tuple(test), None, torch.eye(4))
-
-
-def numbers(views):
-    return [int(view.name) for view in views]
-
-
-@pytest.mark.parametrize("own_split", [False, True])
-def test_a_block_is_an_eighth_of_neighbours_and_every_view_is_on_one_side(own_split):
-    loaded = scene(20, own_split=own_split)
-    holdouts = module("holdouts")
-    assert holdouts.split_by_itself(loaded) == own_split
-    assert holdouts.held_out(loaded, "every8") is loaded
-    block = holdouts.held_out(loaded, "block")
-    held = numbers(block.test)
-    assert held == [0, 1, 2] or held == [17, 18, 19]
-    assert sorted([*numbers(block.train), *held]) == list(range(20))
-    assert holdouts.gap(block) > holdouts.gap(loaded)
-
-
-def test_a_block_follows_the_angle_where_names_do_not():
-    loaded = scene(24, own_split=True)
-    order = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
-    shuffled = [replace(view, name=f"{order[int(view.name)]:02d}") for view in (*loaded.train, *loaded.test)]
-    mixed = replace(loaded, train=tuple(shuffled[5:]), test=tuple(shuffled[:5]))
-    there = {order[number] for number in numbers(module("holdouts").held_out(loaded, "block").test)}
-    assert set(numbers(module("holdouts").held_out(mixed, "block").test)) == there
-
-
 def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):
     plan, variants = module("ablation_plan"), module("ablation_variants").VARIANTS
     capture = plan.Capture("/here/a", "a", 9, 1000, ((64, 48),), 64)
@@ -305,38 +263,22 @@ def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was
     assert paid_for(20.0, [(100, 10.0), (100, 10.0)]) > 200
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The program as it is, at its smallest."""
-    folder = tmp_path_factory.mktemp("quick")
-    command = [sys.executable, str(EXPERIMENTS / "qnn_ablation.py"), "--quick", "--cache", str(folder / "cache")]
-    files = ["--json", str(folder / "found.json"), "--markdown", str(folder / "found.md")]
-    runs = [subprocess.run([*command, *files], capture_output=True, text=True, timeout=280, check=False) for _ in "12"]
-    return runs, json.loads((folder / "found.json").read_text()), (folder / "found.md").read_text()
+@pytest.mark.parametrize(("most", "tried", "kept"), [(10_000, [264, 400], 400), (200, [264], 264)])
+def test_more_gaussians_are_tried_until_they_take_as_long_or_there_are_no_more(tmp_path, most, tried, kept):
+    learning, plan = module("ablation_learning"), module("ablation_plan")
+    caps = []
 
+    def plain(cell):
+        caps.append(cell.gaussians)
+        grown = min(cell.gaussians, most)
+        return {"splats": grown, "max_gaussians": cell.gaussians, "cpu_seconds": 10 * math.sqrt(grown / 100)}
 
-def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
-    (first, second), found, text = quick
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    assert second.stdout.startswith("4 runs: 4 are in the cache, 0 to do")
-    assert second.stdout.endswith(text)
-    rows = {one["variant"]: one for one in found["rows"]}
-    assert set(rows) == {"alone", "joint", "posthoc", "alone-time"}
-    for one in rows.values():
-        assert (len(one["train_views"]), len(one["held_out_views"])) == (52, 8)
-        assert len(one["held_out"]["band_psnr"]) == 5
-        assert 10 < one["held_out"]["psnr"] < 40
-        assert one["cpu_seconds"] > 0
-    assert rows["alone"]["parameters"] is None
-    for name, iterations in (("joint", 40), ("posthoc", 50)):
-        assert rows[name]["parameters"] == 78_531
-        assert rows[name]["iterations"] == iterations
-        assert rows[name]["mean_residual"] > 0
-        assert 0 <= rows[name]["dead_units"] < 1
-    assert rows["posthoc"]["held_out_base"] == rows["alone"]["held_out"]
-    assert rows["joint"]["held_out_base"] != rows["alone"]["held_out"]
-    longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
-    assert rows["alone-time"]["iterations"] == round(40 * longer)
+    cell = plan.Cell(plan.Capture("/here/a", "a", 9, 1000, ((64, 48),), 64), "every8", 0, 40, 10, 100)
+    laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "code")
+    object.__setattr__(laboratory, "plain", plain)
+    found = laboratory.more_gaussians(cell, plain(cell), 20.0)
+    assert caps[1:] == tried
+    assert found["max_gaussians"] == kept
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""The ablation of the head on scenes: what is held out, and once for real, at its smallest."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qsplat.cameras import Camera
+from qsplat.io.scene import Scene, View
+from qsplat.qnn import QNN, QnnConfig
+
+EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments():
+    """The scripts import each other from the folder that they lie in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        yield
+
+
+def module(name):
+    return importlib.import_module(name)
+
+
+def scene(count, *, own_split=False, width=16):
+    """Cameras on an arc of three quarters of a circle around the origin that look at it."""
+    views = []
+    for index in range(count):
+        angle = 1.5 * math.pi * index / count - 3
+        pose = torch.eye(4)
+        pose[:3, 3] = torch.tensor([-math.cos(angle), -math.sin(angle), 0.0])
+        views.append(
+            View(f"{index:02d}", Camera(pose, 20.0, 20.0, 8.0, 8.0, width, width), torch.zeros(width, width, 3))
+        )
+    test = views[1::5] if own_split else views[::8]
+    kept = {view.name for view in test}
+    return Scene("arc", tuple(view for view in views if view.name not in kept), tuple(test), None, torch.eye(4))
+
+
+def numbers(views):
+    return [int(view.name) for view in views]
+
+
+@pytest.mark.parametrize("own_split", [False, True])
+def test_a_block_is_an_eighth_of_neighbours_and_every_view_is_on_one_side(own_split):
+    loaded = scene(20, own_split=own_split)
+    holdouts = module("holdouts")
+    assert holdouts.split_by_itself(loaded) == own_split
+    assert holdouts.held_out(loaded, "every8") is loaded
+    block = holdouts.held_out(loaded, "block")
+    held = numbers(block.test)
+    assert held == [0, 1, 2] or held == [17, 18, 19]
+    assert sorted([*numbers(block.train), *held]) == list(range(20))
+    assert holdouts.gap(block) > holdouts.gap(loaded)
+
+
+def test_a_block_follows_the_angle_where_names_do_not():
+    loaded = scene(24, own_split=True)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+    shuffled = [replace(view, name=f"{order[int(view.name)]:02d}") for view in (*loaded.train, *loaded.test)]
+    mixed = replace(loaded, train=tuple(shuffled[5:]), test=tuple(shuffled[:5]))
+    there = {order[number] for number in numbers(module("holdouts").held_out(loaded, "block").test)}
+    assert set(numbers(module("holdouts").held_out(mixed, "block").test)) == there
+
+
+def test_every_head_can_be_built_and_is_switched_on_at_its_step():
+    plan, variants = module("ablation_plan"), module("ablation_variants")
+    capture = plan.Capture("/here/a", "a", 9, 1000, ((64, 48),), 64)
+    cell = plan.Cell(capture, "every8", 3, 40, 10, 100)
+    heads = [variant for variant in variants.VARIANTS.values() if isinstance(variant, variants.Headed)]
+    configs = {variant.name: module("ablation_learning").head_config(cell, variant) for variant in heads}
+    for variant in heads:
+        config = configs[variant.name]
+        assert QNN(config.head)
+        assert config.schedule.head_start == plan.switch_on(cell, variant)
+        assert (config.seed, config.schedule.mode, config.densification.max_gaussians) == (3, variant.mode, 100)
+    assert {variant.like for variant in heads} <= {None, *configs}
+    assert [configs[name].schedule.head_start for name in ("joint", "posthoc", "start-90")] == [30, 40, 36]
+    assert [configs[name].densification.with_head for name in ("start-25", "start-25-densify")] == [False, True]
+    for variant in heads:
+        if variant.like is not None:
+            assert configs[variant.name] != configs[variant.like] or variant.name == "start-75"
+
+
+def test_units_that_are_off_at_every_pixel_of_every_view_are_dead():
+    head = QNN(QnnConfig(layers=3, channels=4, precision="fp32"))
+    views = scene(20).train
+    weights = head.state_dict()
+    weights["stages.0.weight"][:] = torch.tensor([0.0, 1, 1, 0])[:, None, None, None] / 27
+    weights["stages.0.bias"][:] = torch.tensor([-1.0, -1.5, -3, 0.5])
+    weights["stages.2.weight"].zero_()
+    weights["stages.2.bias"].fill_(0.1)
+
+    def render(camera):
+        """Brighter in some views than in others: units 0 and 2 are off in all of them, unit 1 in most."""
+        level = 2.0 if torch.equal(camera.center, views[0].camera.center) else 0.0
+        head(torch.full((1, 3, 8, 8), level), torch.zeros(1, 2, 8, 8))
+
+    share = module("ablation_scores").dead_units
+    assert share(head, SimpleNamespace(render=render), views) == 2 / 8
+    assert share(head, SimpleNamespace(render=render), views[1:]) == 3 / 8
+    assert share(QNN(QnnConfig(layers=1)), SimpleNamespace(render=lambda camera: None), views) is None
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The program as it is, at its smallest: interrupted, gone on with, and started again."""
+    folder = tmp_path_factory.mktemp("quick")
+    program = [sys.executable, str(EXPERIMENTS / "qnn_ablation.py"), "--quick", "--cache", str(folder / "cache")]
+    command = [*program, "--json", str(folder / "found.json"), "--markdown", str(folder / "found.md")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "up to step 30" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=120)
+    left = sorted(path.suffix for path in (folder / "cache").rglob("*") if path.is_file())
+    runs = [subprocess.run(command, capture_output=True, text=True, timeout=280, check=False) for _ in "12"]
+    interrupted = (process.returncode, complaint, left)
+    return interrupted, runs, json.loads((folder / "found.json").read_text()), (folder / "found.md").read_text()
+
+
+def test_an_interrupted_run_leaves_whole_files_and_is_gone_on_with(quick):
+    status, complaint, left = quick[0]
+    assert status == 130
+    assert complaint.splitlines()[-1] == "qnn_ablation: interrupted; the same command goes on from here"
+    assert ".safetensors" in left
+    assert set(left) <= {".safetensors", ".json"}
+    assert "up to step 30" not in quick[1][0].stdout
+
+
+def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
+    _, (first, second), found, text = quick
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert second.stdout.startswith("5 runs: 5 are in the cache, 0 to do")
+    assert second.stdout.endswith(text)
+    rows = {one["variant"]: one for one in found["rows"]}
+    assert set(rows) == {"alone", "joint", "detached", "posthoc", "alone-time"}
+    for one in rows.values():
+        assert (len(one["train_views"]), len(one["held_out_views"])) == (52, 8)
+        assert len(one["held_out"]["band_psnr"]) == 5
+        assert 10 < one["held_out"]["psnr"] < 40
+        assert one["cpu_seconds"] > 0
+    assert rows["alone"]["parameters"] is None
+    for name, iterations in (("joint", 40), ("detached", 40), ("posthoc", 50)):
+        assert rows[name]["parameters"] == 78_531
+        assert rows[name]["iterations"] == iterations
+        assert rows[name]["mean_residual"] > 0
+        assert 0 <= rows[name]["dead_units"] < 1
+    for name in ("detached", "posthoc"):
+        assert rows[name]["held_out_base"] == rows["alone"]["held_out"]
+        assert rows[name]["held_out"] != rows["alone"]["held_out"]
+    assert rows["joint"]["held_out_base"] != rows["alone"]["held_out"]
+    longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
+    assert rows["alone-time"]["iterations"] == round(40 * longer)

@@ -144,8 +144,8 @@ def remarks(found: Consistency) -> list[str]:
         said.append("there is no head, or it changes nothing")
     if found.triple_share < LEAST_SHARE:
         said.append(
-            f"only {found.triple_share:.0%} of the pixels are seen by three frames in a row: give more --frames, or train"
-            " longer"
+            f"only {found.triple_share:.0%} of the pixels are seen by three frames in a row: give more --frames, or"
+            " train longer"
         )
     return said
 

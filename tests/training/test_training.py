@@ -17,7 +17,7 @@ from qsplat.training.training import StepRecord, Training
 
 SMALL = QnnConfig(channels=8)
 DEFAULT = FitConfig(
-    schedule=Schedule(160, head_share=0.6), densification=DefaultDensification(max_gaussians=90), head=SMALL
+    schedule=Schedule(155, head_share=0.6), densification=DefaultDensification(max_gaussians=90), head=SMALL
 )
 MCMC = replace(DEFAULT, densification=McmcDensification(max_gaussians=90, with_head=True), random_background=True)
 WITHOUT = FitConfig(schedule=Schedule(40, head_share=0.5), head=None, densification=None)
@@ -52,8 +52,7 @@ def photos_seen(training: Training, monkeypatch: pytest.MonkeyPatch) -> list[obj
     return seen
 
 
-@pytest.mark.parametrize("config", [DEFAULT, MCMC, WITHOUT])
-@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize(("config", "share"), [(DEFAULT, 0.9), (MCMC, 0.3), (WITHOUT, 0.7)])
 def test_a_training_in_parts_or_through_a_file_is_that_in_one_piece(capture, config, share, tmp_path):
     whole = fit(capture, config)
     parts = Training(capture, config)
@@ -65,8 +64,7 @@ def test_a_training_in_parts_or_through_a_file_is_that_in_one_piece(capture, con
         assert [record.loss for record in training.history] == [record.loss for record in whole.history]
 
 
-@pytest.mark.parametrize("config", [DEFAULT, MCMC])
-@pytest.mark.parametrize("step", [30, 130])
+@pytest.mark.parametrize(("config", "step"), [(DEFAULT, 30), (MCMC, 130)])
 def test_forks_of_one_configuration_give_the_same_bits_and_leave_the_original_alone(capture, config, step):
     training = Training(capture, config)
     training.advance(step)
@@ -81,15 +79,14 @@ def test_forks_of_one_configuration_give_the_same_bits_and_leave_the_original_al
     assert same(training.model(), fit(capture, config).model)
 
 
-@pytest.mark.parametrize("config", [DEFAULT, MCMC])
-def test_forks_with_and_without_a_head_see_the_photos_in_the_same_order(capture, config, monkeypatch):
-    training = Training(capture, replace(config, head=None))
+def test_forks_with_and_without_a_head_see_the_photos_in_the_same_order(capture, monkeypatch):
+    training = Training(capture, replace(MCMC, head=None))
     training.advance(40)
     others = [
-        replace(config, head=None),
-        replace(config, head=SMALL),
-        replace(config, densification=None),
-        replace(config, head=QnnConfig(layers=2), densification=McmcDensification(max_gaussians=200)),
+        replace(MCMC, head=None),
+        MCMC,
+        DEFAULT,
+        replace(MCMC, head=QnnConfig(layers=2), densification=McmcDensification(max_gaussians=200)),
     ]
     orders = [photos_seen(training.fork(other), monkeypatch) for other in others]
     assert len(set(orders[0])) == len(capture.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -32,7 +33,9 @@ class DefaultDensification:
     ``start``, ``stop``, ``every`` and ``reset_every`` are shares of the run, equal to 500, 15000, 100 and 3000 of 30000
     steps. ``grow_gradient`` is compared with the mean gradient in units of half the image; with ``absolute_gradient``
     (Ye et al. 2024) raise it, usually to 8e-4, and render with ``RasterConfig(absgrad=True)``. Sizes are in units of
-    the scene's, in which the cameras lie within 1 of the origin. With ``with_head`` the strategy goes on after the
+    the scene's, in which the cameras lie within 1 of the origin. ``prune_above``, the size above which Gaussians are
+    removed once opacities have been reset, is 0.1 of the extent of the cameras with Kerbl et al.; here it is off, since
+    it takes the background of captures with far walls and comes back too late (docs/qnn.md). With ``with_head`` the strategy goes on after the
     head's switch-on, unless that freezes the Gaussians.
     """
 
@@ -45,7 +48,7 @@ class DefaultDensification:
     absolute_gradient: bool = False
     split_above: float = 0.01
     prune_opacity: float = 0.005
-    prune_above: float = 0.1
+    prune_above: float = math.inf
     with_head: bool = False
 
     def __post_init__(self) -> None:

@@ -103,10 +103,15 @@ class QNN(nn.Module):
     """
 
     def __init__(
-        self, config: QnnConfig | None = None, *, signal_channels: int = 3, queries: Queries | None = None
+        self,
+        config: QnnConfig | None = None,
+        *,
+        signal_channels: int = 3,
+        output_channels: int | None = None,
+        queries: Queries | None = None,
     ) -> None:
-        """A new network for ``signal_channels`` channels; ``queries`` of any number of channels may take the place of
-        those that ``config`` names."""
+        """A new network for ``signal_channels`` channels that gives as many, or ``output_channels``; ``queries`` of any
+        number of channels may take the place of those that ``config`` names."""
         super().__init__()
         self.config = config = config or QnnConfig()
         self.signal_channels = signal_channels
@@ -118,7 +123,7 @@ class QNN(nn.Module):
             "queries": self.encoder.channels,
         }
         convolution = nn.Conv2d if config.dims == 2 else nn.Conv1d
-        widths = [seen[config.input], *[config.channels] * (config.layers - 1), signal_channels]
+        widths = [seen[config.input], *[config.channels] * (config.layers - 1), output_channels or signal_channels]
         stages: list[nn.Module] = []
         for width, following in pairwise(widths):
             stages.append(convolution(width, following, config.kernel, padding=config.kernel // 2))
@@ -142,7 +147,7 @@ class QNN(nn.Module):
 
     def forward(
         self, signal: Float[Tensor, "b c *space"], queries: Float[Tensor, "#b d *space"] | None
-    ) -> Float[Tensor, "b c *space"]:
+    ) -> Float[Tensor, "b o *space"]:
         """The residual to add to ``signal``, given the ``queries`` of its samples, such as coordinates in [-1, 1]; they
         may be None where the network does not read them."""
         seen = [signal] if self.config.input != "queries" else []

@@ -1,0 +1,32 @@
+"""The head that reads photo queries: how far to believe, at each pixel, what the photos say is missing."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from qsplat.qnn.network import QNN, QnnConfig
+from qsplat.qnn.photos import PhotoQueries
+
+GAIN = 3.0
+"""Factor on the network's output, which makes it quick to reach a belief of 1."""
+
+
+class PhotoHead(QNN):
+    """A QNN that sees the image and the photo queries, and gives a belief b for each pixel.
+
+    residual = b r, where r is what the photos say is missing (the first three photo queries). b is 0 at birth, is not
+    bound to [0, 1], and is one number for all colours. With the default configuration it has 81,000 parameters.
+
+    ``queries`` are its photos, none of them at first.
+    """
+
+    def __init__(self, config: QnnConfig | None = None) -> None:
+        super().__init__(config or QnnConfig(activation="leaky_relu"), queries=PhotoQueries([]), output_channels=1)
+
+    def forward(
+        self, signal: Float[Tensor, "b 3 h w"], queries: Float[Tensor, "#b 8 h w"] | None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """The residual to add to the image ``signal``."""
+        assert queries is not None
+        return GAIN / PhotoQueries.SCALE * super().forward(signal, queries) * queries[:, :3]

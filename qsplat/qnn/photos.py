@@ -1,0 +1,230 @@
+"""Photo queries: what the nearest photos show of a pixel that the Gaussians do not, warped into the view by depth."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from qsplat.cameras import Camera
+from qsplat.qnn.queries import pixel_queries
+from qsplat.reprojection import reproject, sample, world_points
+
+LANDMARKS = 1024
+"""Points of the surface by which the overlap of views is judged."""
+FEWEST_SEEN = 1e-3
+"""Weight below which a pixel counts as seen by no photo."""
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """How photos are chosen and trusted.
+
+    Args:
+        count: photos per view.
+        tolerance: disagreement of two depths, as a share of them, at which a pixel is seen with a weight of 1/e.
+        angle: angle between two lines of sight at which a photo's weight is 1/e, in units of that between neighbours:
+            the median over the photos of the angle to the nearest other one.
+
+    Raises:
+        ValueError: a number that none of them can be.
+    """
+
+    count: int = 8
+    tolerance: float = 0.1
+    angle: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count={self.count}: at least 1 photo has to be warped into a view")
+        if self.tolerance <= 0 or self.angle <= 0:
+            raise ValueError(f"tolerance={self.tolerance}, angle={self.angle}: both must be above 0")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo with what the Gaussians make of it: what the image lacks (photo minus image), expected depth in world
+    units along z, and coverage."""
+
+    camera: Camera
+    residual: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"]
+    alpha: Float[Tensor, "h w"]
+
+
+class PhotoQueries:
+    """What the photos nearest to a view say about its pixels.
+
+    Of each photo the residual (photo minus image of the Gaussians) is sampled where the pixel's surface lies in it. A
+    photo counts at a pixel by the agreement of the two depths, by the angle between the two lines of sight, and by how
+    much of the view it shows, less what the first photo that was not chosen shows: where the camera moves on and
+    another photo takes its place, its weight has gone to zero. The channels do not depend on the order of the photos:
+
+        0..2  weighted mean of the residuals, times the confidence, times SCALE
+        3     confidence w / (w + 1/10) for the sum w of the weights
+        4     weighted mean of the angles, in units of that between neighbours, times the confidence
+        5     weighted standard deviation of the residuals, times the confidence, times SCALE
+        6, 7  coordinates (x, y) of the pixel from -1 to 1
+
+    The first six are 0 where no photo sees the surface.
+
+    Source: the weights follow Buehler et al. 2001, Unstructured Lumigraph Rendering; the channels are our choice.
+    """
+
+    channels, needs_depth = 6, True
+
+    def __init__(self, sources: Sequence[Source], config: PhotoConfig | None = None) -> None:
+        """Photos of any sizes. They are kept in half precision.
+
+        Raises:
+            ValueError: there are fewer than two.
+        """
+        if len(sources) < 2:
+            raise ValueError(
+                f"{len(sources)} photos: photo queries need at least 2, one of which is not the view's own"
+            )
+        self.config = config or PhotoConfig()
+        self.cameras = tuple(source.camera for source in sources)
+        self._left_out: int | None = None
+        if not sources:
+            return
+        self._maps = [_map(source) for source in sources]
+        self._centers = torch.stack([camera.center for camera in self.cameras])
+        self._landmarks = _landmarks(sources)
+        pairs = zip(self.cameras, self._maps, strict=True)
+        self._seen = torch.stack(
+            [_visibility(camera, image, self._landmarks, self.config.tolerance) for camera, image in pairs]
+        )
+        self._neighbours = _angle_between_neighbours(self._centers, self._landmarks, self._seen)
+
+    def without(self, index: int | None) -> PhotoQueries:
+        """The same queries as if photo ``index`` did not exist, for the view that is that photo; all if None.
+
+        What makes them of a view that is among the photos is leave-one-out: the photo itself is never read.
+        """
+        other = copy.copy(self)
+        other._left_out = index
+        return other
+
+    @torch.no_grad()
+    def chosen(self, camera: Camera) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+        """Indices of the photos that show most of what ``camera`` sees, most first, and their weights from 0 to 1.
+
+        They depend on the whole image of ``camera``, not on its window.
+        """
+        whole = camera.cropped(None)
+        in_view = reproject(self._landmarks[None], whole).inside[0].float()
+        angles = _angles(self._landmarks, camera.center, self._centers)
+        shown = (self._seen * in_view * self._nearness(angles)).sum(1)
+        if self._left_out is not None:
+            shown[self._left_out] = 0
+        shown = shown / in_view.sum().clamp_min(1)
+        order = torch.argsort(shown, descending=True, stable=True)
+        order = order[shown[order] > 0]
+        first, following = order[: self.config.count], order[self.config.count : self.config.count + 1]
+        rest = shown[following].sum()
+        return first, 1 - rest / shown[first]
+
+    @torch.no_grad()
+    def __call__(self, camera: Camera, depth: Float[Tensor, "h w"] | None) -> Float[Tensor, "h w 8"]:
+        """The channels for the pixels that ``camera`` renders, whose expected depth is ``depth``."""
+        assert depth is not None
+        places = pixel_queries(camera)
+        if not self.cameras:
+            return torch.cat([places.new_zeros(*places.shape[:2], 6), places], dim=-1)
+        points = world_points(camera, depth.to(camera.cam_from_world))
+        photos, shares = self.chosen(camera)
+        zero = points.new_zeros(points.shape[:2])
+        total, angle, square = zero, zero, zero
+        mean = points.new_zeros(points.shape)
+        for photo, share in zip(photos.tolist(), shares, strict=True):
+            residual, weight, apart = self._warped(photo, points, camera)
+            weight = weight * share * (depth > 0)
+            total = total + weight
+            mean = mean + weight[..., None] * residual
+            square = square + weight * residual.square().mean(-1)
+            angle = angle + weight * apart
+        average = 1 / total.clamp_min(FEWEST_SEEN)
+        mean = mean * average[..., None]
+        spread = (square * average - mean.square().mean(-1)).clamp_min(0).sqrt()
+        apart = angle * average / self._neighbours
+        told = [mean * self.SCALE, torch.ones_like(total)[..., None], apart[..., None], spread[..., None] * self.SCALE]
+        confidence = total / (total + 0.1)
+        return torch.cat([torch.cat(told, dim=-1) * confidence[..., None], places], dim=-1)
+
+    def _warped(
+        self, photo: int, points: Float[Tensor, "h w 3"], camera: Camera
+    ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+        """Residual of a photo at ``points``, the weight of each, the angle in radians between the lines of sight."""
+        there = reproject(points, self.cameras[photo])
+        read = sample(self._maps[photo].to(points), there.pixels)
+        angle = _angles(points.reshape(-1, 3), camera.center, self._centers[photo : photo + 1]).reshape(
+            there.depth.shape
+        )
+        agreement = _agreement(there.depth, read[..., 3], self.config.tolerance)
+        return read[..., :3], there.inside * agreement * self._nearness(angle), angle
+
+    def _nearness(self, angles: Tensor) -> Tensor:
+        return torch.exp(-angles / (self.config.angle * self._neighbours))
+
+
+def _map(source: Source) -> Float[Tensor, "h w 4"]:
+    """Residual, and depth where the Gaussians cover the pixel, else 0."""
+    depth = torch.where(source.alpha > 0.5, source.depth, torch.zeros_like(source.depth))
+    return torch.cat([source.residual, depth[..., None]], dim=-1).to(torch.float16)
+
+
+def _landmarks(sources: Sequence[Source]) -> Float[Tensor, "m 3"]:
+    """Points of the surface, evenly taken from all photos."""
+    parts = []
+    for source in sources:
+        points = world_points(source.camera, source.depth)[source.alpha > 0.5]
+        count = min(len(points), max(1, LANDMARKS // len(sources)))
+        parts.append(points[torch.arange(count, device=points.device) * len(points) // max(1, count)])
+    return torch.cat(parts)
+
+
+def _visibility(
+    camera: Camera, image: Float[Tensor, "h w 4"], points: Float[Tensor, "m 3"], tolerance: float
+) -> Tensor:
+    """How far each point is visible in a photo, from 0 to 1."""
+    there = reproject(points[None], camera)
+    depth = sample(image[..., 3:].to(points), there.pixels)[..., 0]
+    return (there.inside * _agreement(there.depth, depth, tolerance))[0]
+
+
+def _agreement(depth: Tensor, seen: Tensor, tolerance: float) -> Tensor:
+    """1 where the depth of a surface is the one that was seen there, 0 where another surface hides it."""
+    return torch.exp(-(((depth - seen) / (tolerance * depth.clamp_min(1e-6))) ** 2))
+
+
+def _angle_between_neighbours(
+    centers: Float[Tensor, "n 3"], landmarks: Float[Tensor, "m 3"], seen: Float[Tensor, "n m"]
+) -> Float[Tensor, ""]:
+    """Median over the photos of the angle in radians to the nearest other one, as the landmarks see it."""
+    nearest = []
+    for index, center in enumerate(centers):
+        common = seen[index] * seen
+        angles = (common * _angles(landmarks, center, centers)).sum(1) / common.sum(1).clamp_min(1e-6)
+        angles[common.sum(1) < 1] = torch.inf
+        angles[index] = torch.inf
+        nearest.append(angles.min())
+    nearest = torch.stack(nearest)
+    known = nearest[nearest.isfinite()]
+    return known.median().clamp_min(1e-4) if len(known) else nearest.new_tensor(math.pi)
+
+
+def _angles(
+    points: Float[Tensor, "m 3"], center: Float[Tensor, "3"], others: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n m"]:
+    """Angles in radians at ``points`` between the lines of sight from ``center`` and from each of ``others``."""
+    line = functional.normalize(center - points, dim=-1)
+    lines = functional.normalize(others[:, None] - points, dim=-1)
+    chord = (lines - line).norm(dim=-1) / 2
+    return 2 * torch.asin(chord.clamp(max=1))

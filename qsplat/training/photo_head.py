@@ -1,0 +1,121 @@
+"""Training of the head that reads photo queries, on Gaussians that no longer move."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from qsplat.cameras import Camera
+from qsplat.qnn.images import crop_residual, image_residual, rows_and_columns
+from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoConfig, PhotoQueries, Source
+from qsplat.qnn.queries import part_queries
+from qsplat.training.adam import Adam
+from qsplat.training.crops import random_crop
+from qsplat.training.losses import photometric_loss
+from qsplat.training.optimizers import EPSILON
+
+RATE = 1e-3
+"""Initial learning rate, which goes to 0 by a cosine."""
+
+
+@dataclass(frozen=True)
+class ShownView:
+    """A training view and what the Gaussians make of it: image over the background, expected depth (world units along
+    z) and coverage. The photo is over the same background; True in the mask where a pixel counts."""
+
+    camera: Camera
+    photo: Float[Tensor, "h w 3"]
+    mask: Bool[Tensor, "h w"] | None
+    image: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"]
+    alpha: Float[Tensor, "h w"]
+
+    @property
+    def source(self) -> Source:
+        """What other views may learn from this one. Pixels that do not count are of no surface."""
+        alpha = self.alpha if self.mask is None else self.alpha * self.mask
+        return Source(self.camera, self.photo - self.image, self.depth, alpha)
+
+
+def photo_queries(views: Sequence[ShownView], config: PhotoConfig | None = None) -> PhotoQueries:
+    """Queries of which the photos are those of ``views``, in that order."""
+    return PhotoQueries([view.source for view in views], config)
+
+
+class PhotoHeadTraining:
+    """A head at work on ``views``, whose photos are those of ``head.queries`` in the same order. No step lets a view
+    read its own photo."""
+
+    def __init__(
+        self, head: PhotoHead, views: Sequence[ShownView], *, steps: int, crop_share: float, seed: int
+    ) -> None:
+        self.head, self.views, self.steps = head, views, steps
+        self._crop_share = crop_share
+        self._generator = torch.Generator().manual_seed(seed)
+        self._optimizer = Adam(list(head.parameters()), lr=RATE, eps=EPSILON, fused=True)
+        self._queries = [head.queries.without(index) for index in range(len(views))]
+
+    def step(self, step: int, index: int, *, ssim_weight: float = 0.2, threads: int | None = None) -> Float[Tensor, ""]:
+        """Move the head once, on a crop of view ``index``; the loss before that."""
+        view = self.views[index]
+        height, width, _ = view.image.shape
+        crop = random_crop(width, height, self._crop_share, generator=self._generator)
+        here = rows_and_columns(crop)
+        queries = part_queries(self._queries[index], view.camera, view.depth)
+        image = view.image[here] + crop_residual(self.head, view.image, queries, crop)
+        mask = None if view.mask is None else view.mask[here]
+        loss = photometric_loss(
+            image, view.photo[here].contiguous(), ssim_weight=ssim_weight, mask=mask, threads=threads
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in self._optimizer.param_groups:
+            group["lr"] = RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
+        self._optimizer.step()
+        return loss.detach()
+
+
+def train_photo_head(
+    head: PhotoHead,
+    views: Sequence[ShownView],
+    *,
+    steps: int,
+    crop_share: float,
+    seed: int = 0,
+    ssim_weight: float = 0.2,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Train ``head`` for ``steps`` steps on crops of ``views`` in shuffled epochs."""
+    training = PhotoHeadTraining(head, views, steps=steps, crop_share=crop_share, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    upcoming: list[int] = []
+    for step in range(steps):
+        upcoming = upcoming or torch.randperm(len(views), generator=generator).tolist()
+        training.step(step, upcoming.pop(), ssim_weight=ssim_weight)
+        if on_step is not None:
+            on_step(step)
+
+
+@torch.no_grad()
+def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView]) -> float:
+    """Mean over ``views`` of the gain in PSNR, in dB, of images with the head over those without, none of which reads
+    its own photo."""
+    gains = []
+    for index, view in enumerate(views):
+        queries = part_queries(head.queries.without(index), view.camera, view.depth)
+        corrected = view.image + image_residual(head, view.image, queries)
+        before, after = (_squared_error(image, view) for image in (view.image, corrected))
+        gains.append(10 * math.log10(max(before, 1e-12) / max(after, 1e-12)))
+    return statistics.mean(gains)
+
+
+def _squared_error(image: Float[Tensor, "h w 3"], view: ShownView) -> float:
+    squared = (image.clamp(0, 1) - view.photo).square()
+    return float(squared.mean() if view.mask is None else squared[view.mask].mean())

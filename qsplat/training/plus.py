@@ -1,0 +1,173 @@
+"""qsplat-plus: the mean of several sets of Gaussians, corrected by what the nearest photos show besides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians
+from qsplat.qnn import QnnConfig, image_residual
+from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoConfig
+from qsplat.qnn.queries import part_queries
+from qsplat.render import Backend, RasterConfig, Trace, rasterize
+from qsplat.training.config import FitConfig, TrainingScene
+from qsplat.training.model import ViewOutputs
+from qsplat.training.photo_head import ShownView, leave_one_out_gain, photo_queries, train_photo_head
+from qsplat.training.targets import Target, TrainingView
+from qsplat.training.training import StepRecord, Training
+
+
+@dataclass(frozen=True)
+class MeanView:
+    """What several sets of Gaussians show of a view: the image of the first, the mean of all images, the mean of the
+    expected depths weighted by coverage (world units along z), and the mean coverage."""
+
+    first: Float[Tensor, "h w 3"]
+    image: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"]
+    alpha: Float[Tensor, "h w"]
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class PlusModel:
+    """Sets of Gaussians that were trained apart from each other, and a head that reads photos, if there is one.
+
+    Where each set is wrong in its own way the mean of the images is less wrong, as is known of bagging (Breiman 1996).
+    """
+
+    sets: tuple[Gaussians, ...]
+    head: PhotoHead | None = None
+    background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
+    config: RasterConfig = field(default_factory=RasterConfig)
+
+    def mean(self, camera: Camera, *, backend: Backend | None = None) -> MeanView:
+        """The view of ``camera`` without the head."""
+        config = replace(self.config, depth=True)
+        drawn = [rasterize(one.activate(), camera, config=config, backend=backend) for one in self.sets]
+        images = [one.over(self.background) for one in drawn]
+        covered = torch.stack([one.alpha for one in drawn])
+        depths = torch.stack([one.depth for one in drawn if one.depth is not None])
+        return MeanView(
+            first=images[0],
+            image=torch.stack(images).mean(0),
+            depth=(covered * depths).sum(0) / covered.sum(0).clamp_min(1e-10),
+            alpha=covered.mean(0),
+            trace=drawn[0].trace,
+        )
+
+    def render(self, camera: Camera, *, backend: Backend | None = None, left_out: int | None = None) -> ViewOutputs:
+        """The view of ``camera``; its ``rgb_base`` is that of the first set of Gaussians.
+
+        ``left_out`` is the index of the photo that is not read, for a view that is this photo.
+        """
+        view = self.mean(camera, backend=backend)
+        rgb = view.image
+        if self.head is not None:
+            queries = part_queries(self.head.queries.without(left_out), camera.to(rgb.device), view.depth)
+            rgb = rgb + image_residual(self.head, rgb, queries)
+        return ViewOutputs(
+            rgb=rgb,
+            rgb_base=view.first,
+            residual=rgb - view.first,
+            depth=view.depth,
+            alpha=view.alpha,
+            trace=view.trace,
+        )
+
+    @torch.no_grad()
+    def shown(self, views: Sequence[TrainingView], *, backend: Backend | None = None) -> list[ShownView]:
+        """What the sets show of training views, on their device."""
+        shown = []
+        for view in views:
+            target = Target.of(view, 1, str(self.background.device))
+            mean = self.mean(target.camera, backend=backend)
+            photo = target.over(self.background)
+            shown.append(ShownView(target.camera, photo, target.mask, mean.image, mean.depth, mean.alpha))
+        return shown
+
+
+@dataclass(frozen=True)
+class PlusConfig:
+    """How to train.
+
+    Args:
+        base: each set of Gaussians, from seeds that count up from its own; its head is left out.
+        sets: number of sets.
+        head: the network.
+        photos: how photos are chosen.
+        head_steps: steps in which the network is trained.
+        crop_share: share of the image's pixels that it sees in a step.
+    """
+
+    base: FitConfig = field(default_factory=FitConfig)
+    sets: int = 2
+    head: QnnConfig = field(default_factory=lambda: QnnConfig(activation="leaky_relu"))
+    photos: PhotoConfig = field(default_factory=PhotoConfig)
+    head_steps: int = 1200
+    crop_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.sets < 1:
+            raise ValueError(f"sets={self.sets}: at least 1 set of Gaussians is needed")
+        if self.head_steps < 1:
+            raise ValueError(f"head_steps={self.head_steps}: the network is trained for at least 1 step")
+
+
+@dataclass(frozen=True)
+class FittedPlus:
+    """A finished run: the model without gradients, the gain of its head over the mean of the sets in dB by
+    leave-one-out on the training views, and the duration. The model has no head where that gain is not above 0."""
+
+    model: PlusModel
+    leave_one_out: float
+    seconds: float
+
+
+def fit_plus(
+    scene: TrainingScene, config: PlusConfig | None = None, *, on_step: Callable[[StepRecord], None] | None = None
+) -> FittedPlus:
+    """Train the sets of Gaussians on the views of ``scene``, one after the other, then the head.
+
+    ``on_step`` is called after every step of a set.
+
+    Raises:
+        ValueError: the scene has no training views, or nothing to start from.
+    """
+    config, began = config or PlusConfig(), time.perf_counter()
+    models = []
+    for index in range(config.sets):
+        training = Training(scene, replace(config.base, head=None, seed=config.base.seed + index))
+        training.advance(on_step=on_step)
+        models.append(training.model())
+    sets = tuple(model.gaussians for model in models)
+    return finish_plus(
+        PlusModel(sets, background=models[0].background, config=config.base.raster), scene, config, began=began
+    )
+
+
+def finish_plus(model: PlusModel, scene: TrainingScene, config: PlusConfig, *, began: float) -> FittedPlus:
+    """Train a head on the sets of ``model``, which has none; ``began`` is when the run did, by ``perf_counter``."""
+    views = model.shown(scene.train, backend=config.base.backend)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.base.seed)
+        head = PhotoHead(config.head).to(model.background.device)
+    head.queries = photo_queries(views, config.photos)
+    train_photo_head(
+        head,
+        views,
+        steps=config.head_steps,
+        crop_share=config.crop_share,
+        seed=config.base.seed,
+        ssim_weight=config.base.ssim_weight,
+    )
+    head.eval().requires_grad_(False)
+    gain = leave_one_out_gain(head, views)
+    return FittedPlus(replace(model, head=head if gain > 0 else None), gain, time.perf_counter() - began)

@@ -18,11 +18,21 @@ class PhotoHead(QNN):
     residual = b r, where r is what the photos say is missing (the first three photo queries). b is 0 at birth, is not
     bound to [0, 1], and is one number for all colours. With the default configuration it has 81,000 parameters.
 
-    ``queries`` are its photos, none of them at first.
+    ``photos`` are its queries; a new head has none to read.
     """
 
     def __init__(self, config: QnnConfig | None = None) -> None:
         super().__init__(config or QnnConfig(activation="leaky_relu"), queries=PhotoQueries([]), output_channels=1)
+
+    @property
+    def photos(self) -> PhotoQueries:
+        """What it is told about the pixels."""
+        assert isinstance(self.queries, PhotoQueries)
+        return self.queries
+
+    @photos.setter
+    def photos(self, photos: PhotoQueries) -> None:
+        self.queries = photos
 
     def forward(
         self, signal: Float[Tensor, "b 3 h w"], queries: Float[Tensor, "#b 8 h w"] | None

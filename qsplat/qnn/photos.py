@@ -77,18 +77,13 @@ class PhotoQueries:
     Source: the weights follow Buehler et al. 2001, Unstructured Lumigraph Rendering; the channels are our choice.
     """
 
-    channels, needs_depth = 6, True
+    channels, needs_depth = 8, True
+
+    SCALE = 20.0
+    """Residuals are small numbers, which a network with the usual initial weights hardly notices."""
 
     def __init__(self, sources: Sequence[Source], config: PhotoConfig | None = None) -> None:
-        """Photos of any sizes. They are kept in half precision.
-
-        Raises:
-            ValueError: there are fewer than two.
-        """
-        if len(sources) < 2:
-            raise ValueError(
-                f"{len(sources)} photos: photo queries need at least 2, one of which is not the view's own"
-            )
+        """Photos of any sizes, or none. They are kept in half precision."""
         self.config = config or PhotoConfig()
         self.cameras = tuple(source.camera for source in sources)
         self._left_out: int | None = None
@@ -164,9 +159,8 @@ class PhotoQueries:
         """Residual of a photo at ``points``, the weight of each, the angle in radians between the lines of sight."""
         there = reproject(points, self.cameras[photo])
         read = sample(self._maps[photo].to(points), there.pixels)
-        angle = _angles(points.reshape(-1, 3), camera.center, self._centers[photo : photo + 1]).reshape(
-            there.depth.shape
-        )
+        center = self._centers[photo : photo + 1]
+        angle = _angles(points.reshape(-1, 3), camera.center, center).reshape(there.depth.shape)
         agreement = _agreement(there.depth, read[..., 3], self.config.tolerance)
         return read[..., :3], there.inside * agreement * self._nearness(angle), angle
 

@@ -50,7 +50,7 @@ def photo_queries(views: Sequence[ShownView], config: PhotoConfig | None = None)
 
 
 class PhotoHeadTraining:
-    """A head at work on ``views``, whose photos are those of ``head.queries`` in the same order. No step lets a view
+    """A head at work on ``views``, whose photos are those of ``head.photos`` in the same order. No step lets a view
     read its own photo."""
 
     def __init__(
@@ -60,7 +60,7 @@ class PhotoHeadTraining:
         self._crop_share = crop_share
         self._generator = torch.Generator().manual_seed(seed)
         self._optimizer = Adam(list(head.parameters()), lr=RATE, eps=EPSILON, fused=True)
-        self._queries = [head.queries.without(index) for index in range(len(views))]
+        self._queries = [head.photos.without(index) for index in range(len(views))]
 
     def step(self, step: int, index: int, *, ssim_weight: float = 0.2, threads: int | None = None) -> Float[Tensor, ""]:
         """Move the head once, on a crop of view ``index``; the loss before that."""
@@ -109,7 +109,7 @@ def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView]) -> float:
     its own photo."""
     gains = []
     for index, view in enumerate(views):
-        queries = part_queries(head.queries.without(index), view.camera, view.depth)
+        queries = part_queries(head.photos.without(index), view.camera, view.depth)
         corrected = view.image + image_residual(head, view.image, queries)
         before, after = (_squared_error(image, view) for image in (view.image, corrected))
         gains.append(10 * math.log10(max(before, 1e-12) / max(after, 1e-12)))

@@ -71,7 +71,7 @@ class PlusModel:
         view = self.mean(camera, backend=backend)
         rgb = view.image
         if self.head is not None:
-            queries = part_queries(self.head.queries.without(left_out), camera.to(rgb.device), view.depth)
+            queries = part_queries(self.head.photos.without(left_out), camera.to(rgb.device), view.depth)
             rgb = rgb + image_residual(self.head, rgb, queries)
         return ViewOutputs(
             rgb=rgb,
@@ -159,7 +159,7 @@ def finish_plus(model: PlusModel, scene: TrainingScene, config: PlusConfig, *, b
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.base.seed)
         head = PhotoHead(config.head).to(model.background.device)
-    head.queries = photo_queries(views, config.photos)
+    head.photos = photo_queries(views, config.photos)
     train_photo_head(
         head,
         views,

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from ablation_cache import Cache, key_of
 from ablation_plan import Cell, Run, State, length, state_key, switch_on
-from ablation_variants import Headed
+from ablation_variants import Headed, Plus
 from holdouts import HoldOut, gap, held_out
 
 if TYPE_CHECKING:
     from qsplat.io.scene import Scene
     from qsplat.training.config import FitConfig
+    from qsplat.training.model import SplatModel
+    from qsplat.training.plus import PlusModel
     from qsplat.training.training import Training
 
 GROWTH = 1.4
 """First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
 benchmarks."""
+NEXT_SET = 1000
+"""What is added to the seed for each further set of Gaussians."""
 TRIES = 3
 TOLERANCE = 0.05
 """A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
@@ -75,6 +79,8 @@ class Laboratory:
         variant, cell = run.variant, run.cell
         if isinstance(variant, Headed):
             return self.headed(cell, variant)
+        if isinstance(variant, Plus):
+            return self.plus(cell, variant)
         if run.base is not None:
             training, spent = self.load(run.base, scene_of(cell), base_config(cell))
             return self.measured(cell, training, spent)
@@ -92,6 +98,30 @@ class Laboratory:
         training, before = self.load(base, scene_of(cell), head_config(cell, variant))
         spent = before.plus(training)
         return {**self.measured(cell, training, spent), "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
+
+    def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
+        """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
+        from qsplat.qnn.photos import PhotoConfig
+        from qsplat.training.plus import PlusConfig, PlusModel, finish_plus
+
+        scene, sets, spent = scene_of(cell), [], Seconds()
+        for index in range(variant.sets):
+            one = replace(cell, seed=cell.seed + index * NEXT_SET)
+            key = state_key(one, cell.iterations)
+            if not self.cache.has(key):
+                self.advance(State(one, cell.iterations))
+            training, taken = self.load(key, scene, base_config(one))
+            sets.append(training.model())
+            spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
+        model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
+        gain = None
+        if variant.photos:
+            photos = PhotoConfig(count=variant.photos, **variant.settings)
+            cpu, wall = time.process_time(), time.perf_counter()
+            fitted = finish_plus(model, scene, PlusConfig(base=base_config(cell), photos=photos), began=wall)
+            spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
+            model, gain = fitted.model, fitted.leave_one_out
+        return {**self.described(cell, model, spent), "iterations": cell.iterations, "leave_one_out": gain}
 
     def plain(self, cell: Cell) -> dict[str, Any]:
         """A training without a head, from its beginning."""
@@ -116,15 +146,18 @@ class Laboratory:
 
     def measured(self, cell: Cell, training: Training, spent: Seconds) -> dict[str, Any]:
         """The row of a finished training."""
+        return {**self.described(cell, training.model(), spent), "iterations": training.step}
+
+    def described(self, cell: Cell, model: SplatModel | PlusModel, spent: Seconds) -> dict[str, Any]:
+        """What is written about a model."""
         from ablation_scores import scores_of
 
         from scripts.bench.measuring import processor
 
         scene = scene_of(cell)
         return {
-            **scores_of(scene, training.model()),
+            **scores_of(scene, model),
             "gap": round(gap(scene), 4),
-            "iterations": training.step,
             "max_gaussians": cell.gaussians,
             "cpu_seconds": round(spent.cpu, 3),
             "wall_seconds": round(spent.wall, 3),

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablation_cache import Cache, key_of
-from ablation_variants import REFERENCE, VARIANTS, Headed, Plain, Variant
+from ablation_variants import REFERENCE, VARIANTS, Headed, Plain, Plus, Variant
 from holdouts import HoldOut
 
 
@@ -112,6 +112,8 @@ def runs_of(cell: Cell, variants: Sequence[Variant]) -> list[Run]:
             return planned[variant.name]
         if isinstance(variant, Headed):
             run = Run(cell, variant, state_key(cell, switch_on(cell, variant)))
+        elif isinstance(variant, Plus):
+            run = Run(cell, variant, state_key(cell, cell.iterations))
         elif variant.time_of is not None:
             run = Run(cell, variant, spenders=(plan(VARIANTS[REFERENCE]).key, plan(VARIANTS[variant.time_of]).key))
         elif variant.name == REFERENCE:
@@ -153,6 +155,6 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
     told = ("name", "group", "sentence", "time_of", "like", "start")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
-    if isinstance(variant, Plain):
+    if isinstance(variant, Plain | Plus):
         return own
     return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

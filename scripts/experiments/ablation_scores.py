@@ -8,28 +8,31 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qsplat.cameras import Camera
     from qsplat.io.scene import Scene, View
     from qsplat.metrics.report import Report, Scores
     from qsplat.qnn import QNN
-    from qsplat.training.model import SplatModel
+    from qsplat.training.model import SplatModel, ViewOutputs
+    from qsplat.training.plus import PlusModel
 
 MEASURES = ("psnr", "ssim", "psnr_edge")
 PROBED = 8
 """Training views on which hidden units are watched."""
 
 
-def scores_of(scene: Scene, model: SplatModel) -> dict[str, Any]:
+def scores_of(scene: Scene, model: SplatModel | PlusModel) -> dict[str, Any]:
     """Scores on training and on held-out views, means and view by view, and the state of the head.
 
     ``base`` is the image without the head's residual. PSNR in dB, ``band_psnr`` from the lowest octave to the highest.
     ``dead_units`` is the share of hidden units whose ReLU is off at every pixel of at most ``PROBED`` training views,
-    ``mean_residual`` the mean absolute residual on held-out views; both are None without a head.
+    ``mean_residual`` the mean absolute residual on held-out views; both are None without a head. A head that reads
+    photos reads none that is the view itself.
     """
     residuals: list[float] = []
     train, held_out = _report(scene.name, model, scene.train), _report(scene.name, model, scene.test, residuals)
     head = model.head
     return {
-        "splats": len(model.gaussians),
+        "splats": splats_of(model),
         "parameters": None if head is None else sum(parameter.numel() for parameter in head.parameters()),
         "train": _chosen(train.mean),
         "train_base": _chosen(train.base),
@@ -42,7 +45,14 @@ def scores_of(scene: Scene, model: SplatModel) -> dict[str, Any]:
     }
 
 
-def dead_units(head: QNN, model: SplatModel, views: Sequence[View]) -> float | None:
+def splats_of(model: SplatModel | PlusModel) -> int:
+    """The number of Gaussians, those of all sets."""
+    from qsplat.training.plus import PlusModel
+
+    return sum(len(one) for one in model.sets) if isinstance(model, PlusModel) else len(model.gaussians)
+
+
+def dead_units(head: QNN, model: SplatModel | PlusModel, views: Sequence[View]) -> float | None:
     """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``views``, of which
     ``PROBED`` at most are looked at; None for a head without hidden units."""
     import torch
@@ -68,16 +78,25 @@ def dead_units(head: QNN, model: SplatModel, views: Sequence[View]) -> float | N
     return float(torch.cat([peaks <= 0 for peaks in highest.values()]).float().mean())
 
 
-def _report(scene: str, model: SplatModel, views: Sequence[View], residuals: list[float] | None = None) -> Report:
+def _report(
+    scene: str, model: SplatModel | PlusModel, views: Sequence[View], residuals: list[float] | None = None
+) -> Report:
     from qsplat.metrics.report import RunFacts, evaluate
+    from qsplat.training.plus import PlusModel
 
-    facts = RunFacts("ablation", scene, "cpu", None, len(model.gaussians), None)
+    facts = RunFacts("ablation", scene, "cpu", None, splats_of(model), None)
+    own = {id(view.camera): index for index, view in enumerate(views)} if residuals is None else {}
+
+    def render(camera: Camera) -> ViewOutputs:
+        if isinstance(model, PlusModel):
+            return model.render(camera, left_out=own.get(id(camera)))
+        return model.render(camera)
 
     def take(image: object, photo: object, shown: Any) -> None:
         if residuals is not None:
             residuals.append(float((shown.rgb - shown.rgb_base).abs().mean()))
 
-    return evaluate(model.render, views, facts, background=model.background, on_view=take)
+    return evaluate(render, views, facts, background=model.background, on_view=take)
 
 
 def _chosen(scores: Scores) -> dict[str, Any]:

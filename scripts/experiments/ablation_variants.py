@@ -45,7 +45,20 @@ class Headed:
     schedule: Mapping[str, Any] = field(default_factory=dict)
 
 
-Variant = Plain | Headed
+@dataclass(frozen=True)
+class Plus:
+    """qsplat-plus on the finished Gaussians of the reference: ``sets`` sets of Gaussians, of which these are the first,
+    and a head that reads ``photos`` photos, none of them where that is 0. ``settings`` changes ``PhotoConfig``."""
+
+    name: str
+    group: str
+    sentence: str
+    sets: int = 2
+    photos: int = 8
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+Variant = Plain | Headed | Plus
 
 
 def _headed(name: str, group: str, sentence: str, **head: Any) -> Headed:
@@ -131,6 +144,24 @@ _TRAINING: tuple[Headed, ...] = (
         densify=True,
     ),
 )
+_PLUS: tuple[Variant, ...] = (
+    Plus("plus", "photos", "the mean of two sets of Gaussians, and a head that reads 8 photos"),
+    Plus("plus-mean", "photos", "the mean of two sets of Gaussians, without a head", photos=0),
+    Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1),
+    Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' as further iterations", "plus"),
+    Plain(
+        "alone-gaussians-plus",
+        "plus",
+        "plain splatting given the time of 'plus' as more Gaussians",
+        "plus",
+        "gaussians",
+    ),
+    Plus("plus-3", "photo-parts", "three sets of Gaussians instead of two", sets=3),
+    *(
+        Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count)
+        for count in (2, 4)
+    ),
+)
 _WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"crop_share": 1.0})
 _CROPS: tuple[Variant, ...] = (
     _WHOLE,
@@ -149,6 +180,7 @@ VARIANTS: Mapping[str, Variant] = {
         *_SHAPES,
         *_TRAINING,
         *_CROPS,
+        *_PLUS,
         *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
     )
 }

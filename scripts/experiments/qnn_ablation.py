@@ -33,7 +33,7 @@ from ablation_pairs import comparisons, over_scenes
 from ablation_plan import Capture, Cell, Run, State, jobs_of, runs_of
 from ablation_progress import Progress
 from ablation_tables import page
-from ablation_variants import REFERENCE, chosen, listing
+from ablation_variants import REFERENCE, Headed, Variant, chosen, listing
 from holdouts import EVERY, HoldOut
 from workers import work_off
 
@@ -103,7 +103,7 @@ def measure(given: argparse.Namespace, make: Callable[[Cache, str], Do] | None) 
     if given.quick:
         vars(given).update(QUICK, variants=QUICK_VARIANTS, scenes=given.scenes or [ROOT / "scenes" / "stilllife"])
     variants = chosen(given.variants.split(","))
-    runs = [planned for cell in cells_of(given) for planned in runs_of(cell, variants)]
+    runs = [planned for cell in cells_of(given, variants) for planned in runs_of(cell, variants)]
     if given.cache.exists() and not given.cache.is_dir():
         raise ValueError(f"--cache {given.cache} is a file: give a folder")
     cache, failures = Cache(given.cache), dict[str, str]()
@@ -124,7 +124,7 @@ def measure(given: argparse.Namespace, make: Callable[[Cache, str], Do] | None) 
         raise ValueError(f"{failed} of {len(rows)} runs failed, the reasons stand above; the others are written")
 
 
-def cells_of(given: argparse.Namespace) -> list[Cell]:
+def cells_of(given: argparse.Namespace, variants: Sequence[Variant]) -> list[Cell]:
     """What the command line asks for: all scenes with the first seed, then with the next one.
 
     Raises:
@@ -133,7 +133,8 @@ def cells_of(given: argparse.Namespace) -> list[Cell]:
     if not given.scenes:
         raise ValueError("no scenes: give folders with photos and their poses, or --quick")
     learning = given.head_iterations or max(1, given.iterations // 4)
-    if learning > given.iterations:
+    jointly = [one.name for one in variants if isinstance(one, Headed) and one.mode != "frozen" and one.start is None]
+    if learning > given.iterations and jointly:
         raise ValueError(f"--head-iterations {learning} are more than --iterations {given.iterations}: give fewer")
     captures = [capture(folder, given.max_side) for folder in given.scenes]
     names = [one.name for one in captures]

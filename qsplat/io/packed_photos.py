@@ -1,0 +1,76 @@
+"""Photos in as few bytes as their use as a reference allows: JPEG, of limited size, in one tensor of bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from qsplat.io.images import shrink
+
+QUALITY = 90
+"""Of JPEG, 1 to 95."""
+
+
+@dataclass(frozen=True)
+class PackedPhotos:
+    """Photos one after the other: their files in ``data``, and where each ends."""
+
+    data: UInt8[Tensor, " bytes"]
+    ends: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def unpack(self) -> list[Float[Tensor, "_h _w 3"]]:
+        """The photos, RGB in [0, 1], on the CPU.
+
+        Raises:
+            ValueError: the bytes are damaged.
+        """
+        ends = self.ends.tolist()
+        return [self._photo(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _photo(self, start: int, end: int) -> Float[Tensor, "h w 3"]:
+        try:
+            with Image.open(io.BytesIO(self.data[start:end].cpu().numpy().tobytes())) as file:
+                pixels = np.asarray(file.convert("RGB"), dtype=np.float32) / 255
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(
+                f"a photo that the model keeps is damaged ({error}): train or copy the model again"
+            ) from None
+        return torch.from_numpy(pixels)
+
+
+def pack_photos(
+    photos: Sequence[Float[Tensor, "_h _w 3"]], *, max_side: int | None = None, quality: int = QUALITY
+) -> PackedPhotos:
+    """Pack ``photos``, RGB in [0, 1]; those with a side longer than ``max_side`` pixels are made smaller.
+
+    Raises:
+        ValueError: a size or quality that cannot be.
+    """
+    if max_side is not None and max_side < 1:
+        raise ValueError(f"max_side={max_side}: a photo has at least 1 pixel a side")
+    if not 1 <= quality <= 95:
+        raise ValueError(f"quality={quality}: give a JPEG quality from 1 to 95")
+    files = [_file(photo.detach().cpu().numpy(), max_side, quality) for photo in photos]
+    ends = torch.tensor([len(file) for file in files], dtype=torch.int64).cumsum(0)
+    return PackedPhotos(torch.frombuffer(bytearray(b"".join(files)) or bytearray(1), dtype=torch.uint8), ends)
+
+
+def _file(photo: np.ndarray, max_side: int | None, quality: int) -> bytes:
+    height, width, _ = photo.shape
+    if max_side is not None and max(height, width) > max_side:
+        factor = max_side / max(height, width)
+        photo = shrink(photo, max(1, round(width * factor)), max(1, round(height * factor)))
+    stream = io.BytesIO()
+    pixels = np.rint(photo.clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=quality, subsampling=0)
+    return stream.getvalue()

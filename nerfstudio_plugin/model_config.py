@@ -9,32 +9,69 @@ import tyro
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.models.base_model import ModelConfig
 
+from qsplat.encodings import Encoding, Fourier, Identity, Positional
 from qsplat.qnn import QnnConfig
-from qsplat.qnn.network import Precision
+from qsplat.qnn.network import Activation, Input, Precision
+from qsplat.qnn.queries import QueryKind
 from qsplat.render import Backend, RasterConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
-from qsplat.training.schedule import Schedule
+from qsplat.training.schedule import Decay, HeadMode, Schedule
 
 
 @dataclass
 class QnnOptions:
     """Options of the residual network."""
 
-    channels: int = 64
+    channels: int = QnnConfig.channels
     """Hidden channels."""
-    layers: int = 4
+    layers: int = QnnConfig.layers
     """Convolutions."""
-    kernel: int = 3
-    """Side of a convolution in pixels, odd."""
+    kernel: int = QnnConfig.kernel
+    """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone."""
+    activation: Activation = QnnConfig.activation
+    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
-    start: float = 0.75
-    """Share of the iterations after which the network is switched on and trained together with the Gaussians."""
-    crop_share: float = Schedule.crop_share
-    """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them.
-    The Gaussians always see the whole image. Crops are for CPUs, where a network on whole images makes an iteration 6
-    to 8 times as long; in runs of 2000 iterations a network that was trained on crops gained nothing that could be
-    measured (docs/performance.md)."""
+    input: Input = QnnConfig.input
+    """What the network sees: the rendered image, the queries, or both. Its output is added to the rendered image in any
+    case."""
+    query: QueryKind = QnnConfig.query
+    """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
+    scene, by the rendered depth. rays: from where and in which direction it looks."""
+    encoding: Literal["identity", "positional", "fourier"] = "identity"
+    """How the queries are written. identity: as they are. positional: with sines and cosines of doubling frequencies,
+    as in NeRF. fourier: as cosines and sines of random frequencies."""
+    octaves: int = Positional.octaves
+    """Frequencies of the positional encoding, each twice the one before."""
+    fourier_features: int = Fourier.features
+    """Random frequencies of the Fourier encoding; each adds two channels to what the network sees."""
+    fourier_scale: float = Fourier.scale
+    """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide."""
+    mode: HeadMode = Schedule.mode
+    """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
+    image, together with the network. detached: they go on as if there were no network, which learns from their images.
+    frozen: they no longer move; their images are drawn once and kept, and the network alone learns."""
+    start: float = Schedule.head_share
+    """Share of the iterations after which the network is switched on."""
+    crop_share: float | None = Schedule.crop_share
+    """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
+    None for 0.04, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
+    where a network on whole images makes an iteration 6 to 8 times as long; in runs of 2000 iterations a network that
+    was trained on crops gained nothing that could be measured (docs/performance.md)."""
+    rate: float = Schedule.head_rate
+    """Learning rate of the network at its switch-on."""
+    decay: Decay = Schedule.head_decay
+    """How the learning rate goes on: by a cosine to 0 at the end of the run, or constant."""
+
+    def queries_as(self) -> Encoding:
+        """The encoding of the queries."""
+        match self.encoding:
+            case "identity":
+                return Identity()
+            case "positional":
+                return Positional(self.octaves)
+            case "fourier":
+                return Fourier(self.fourier_features, self.fourier_scale)
 
 
 @dataclass
@@ -80,7 +117,10 @@ class SplatModelConfig(ModelConfig):
             sh_degree=self.sh_degree,
             downscales=self.num_downscales,
             head_share=self.qnn_options.start if self.qnn != "none" else 1.0,
+            mode=self.qnn_options.mode,
             crop_share=self.qnn_options.crop_share,
+            head_rate=self.qnn_options.rate,
+            head_decay=self.qnn_options.decay,
         )
 
     def network(self) -> QnnConfig | None:
@@ -89,7 +129,14 @@ class SplatModelConfig(ModelConfig):
             return None
         options = self.qnn_options
         return QnnConfig(
-            layers=options.layers, channels=options.channels, kernel=options.kernel, precision=options.precision
+            layers=options.layers,
+            channels=options.channels,
+            kernel=options.kernel,
+            precision=options.precision,
+            input=options.input,
+            query=options.query,
+            encoding=options.queries_as(),
+            activation=options.activation,
         )
 
     @property

@@ -6,13 +6,15 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from nerfstudio.configs.base_config import LocalWriterConfig
 from nerfstudio.utils import writer
 
-JOINT = "joint"
-"""Metric of the model that is 1 in the joint phase and 0 before."""
+from qsplat.training.schedule import Phase
+
+PHASE = "phase"
+"""Metric of the model: the number of its phase, counted from 0."""
 RATED_STEPS, RATED_SECONDS = 50, 5.0
 """The rate is that of so many latest iterations, or of those in so many seconds if they are more, within one phase."""
 
@@ -44,7 +46,7 @@ class ProgressWriter(writer.LocalWriter):
         before, self._metrics = self._metrics, reported.get("Train Metrics Dict", self._metrics)
         latest, now = writer.GLOBAL_BUFFER["step"], time.monotonic()
         self._first = self._first or (latest, now)  # the first iteration is slower than the others, and not timed
-        if before and self._metrics[JOINT] != before[JOINT]:
+        if before and self._metrics[PHASE] != before[PHASE]:
             self._recent.clear()
         self._recent.append((latest, now))
         while len(self._recent) > 2 and self._spans(self._recent[1]):
@@ -70,7 +72,7 @@ class ProgressWriter(writer.LocalWriter):
         if finished:
             parts[3:] = [f"{_clock(now - began)} in all"]
         if self._metrics:
-            phase = "joint" if self._metrics[JOINT] else "splatting"
+            phase = get_args(Phase)[int(self._metrics[PHASE])]
             count, psnr = int(self._metrics["gaussian_count"]), float(self._metrics["psnr"])
             parts += [f"{count:,} Gaussians", f"PSNR {psnr:.2f} dB", phase]
         line = "  ".join(parts)

@@ -18,7 +18,6 @@ from nerfstudio_plugin.progress import ProgressWriterConfig
 from nerfstudio_plugin.trainer_config import QsplatTrainerConfig, RunLengthDecayConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.optimizers import EPSILON, RATES
-from qsplat.training.schedule import Schedule
 
 
 @dataclass
@@ -37,15 +36,13 @@ class _Defaults:
     max_side: int
     max_gaussians: int
     steps_per_save: int
-    crop_share: float
+    crop_share: float | None
 
 
 ON_CUDA = _Defaults(
     "cuda", iterations=30_000, max_side=1600, max_gaussians=1_000_000, steps_per_save=2000, crop_share=1.0
 )
-ON_CPU = _Defaults(
-    "cpu", iterations=3000, max_side=400, max_gaussians=100_000, steps_per_save=500, crop_share=Schedule.crop_share
-)
+ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, max_gaussians=100_000, steps_per_save=500, crop_share=None)
 
 
 def _optimizers() -> dict[str, dict]:

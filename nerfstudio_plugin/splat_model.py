@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -23,23 +24,35 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.export import ply_being_written, write_head_beside
 from nerfstudio_plugin.image_metrics import image_metrics
 from nerfstudio_plugin.model_config import SplatModelConfig
-from nerfstudio_plugin.progress import JOINT
+from nerfstudio_plugin.progress import PHASE
 from nerfstudio_plugin.refusals import refuse_other_sizes
 from nerfstudio_plugin.views import background_of, points_of, view_of
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
 from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN
+from qsplat.qnn.queries import PlacedQueries
+from qsplat.render import Rendering
 from qsplat.training.densification import Densifier, regularization
-from qsplat.training.losses import photometric_loss
 from qsplat.training.memory import keep_freed_memory
-from qsplat.training.model import SplatModel, ViewOutputs
+from qsplat.training.model import SplatModel, ViewOutputs, without_trace
+from qsplat.training.objective import PhotoLoss
 from qsplat.training.optimizers import RATES, set_rates
 from qsplat.training.parameters import gaussians_of, parameters_of
-from qsplat.training.schedule import Schedule
+from qsplat.training.schedule import Phase, Schedule
 from qsplat.training.targets import Target
 from qsplat.training.threads import share_threads
 from qsplat.training.training import initial_gaussians
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What an iteration has rendered: the view, its camera, and the part of it that the network corrected (None for all
+    of it)."""
+
+    view: ViewOutputs
+    camera: Camera
+    window: Window | None
 
 
 class QsplatModel(SplatfactoModel):
@@ -85,7 +98,10 @@ class QsplatModel(SplatfactoModel):
         self._clock: float | None = None
         self._threads = torch.get_num_threads()
         self._crops = torch.Generator().manual_seed(torch.initial_seed())
-        self._drawn: tuple[ViewOutputs, Camera] | None = None
+        self._drawn: Drawn | None = None
+        self._frozen: dict[tuple[int, int], Rendering] = {}
+        self._eyes: list[Camera] = []
+        self._switched_on = False
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by the names of ``qsplat.training.optimizers.RATES``, and nerfstudio's own."""
@@ -104,6 +120,11 @@ class QsplatModel(SplatfactoModel):
         assert trainer is not None
         assert optimizers is not None
         self._log_every = max(1, trainer.config.logging.steps_per_log)
+        assert training_callback_attributes.pipeline is not None
+        photos = training_callback_attributes.pipeline.datamanager.train_dataset
+        assert photos is not None
+        cameras = photos.cameras
+        self._eyes = [camera_of(cameras[index : index + 1]) for index in range(len(cameras))]
         self._begin(trainer.config.max_num_iterations)
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
@@ -118,6 +139,7 @@ class QsplatModel(SplatfactoModel):
         continued = self._restored.get("iterations")
         self.schedule = self.config.schedule(continued or iterations)
         self._densifier = Densifier(self.config.densification, self.schedule, num_views=self.num_train_data)
+        self._switched_on = self._restored.get("switched_on", False)
         if continued:
             self._densifier.state = {
                 name: value.to(self.device) if isinstance(value, Tensor) else value
@@ -137,7 +159,9 @@ class QsplatModel(SplatfactoModel):
         A rate that the user gave stands for the initial one of ``RATES``.
         """
         self.step, self.optimizers = step, optimizers.optimizers
-        share_threads(self._plan.phase_at(step), self._threads)
+        share_threads(self._phase, self._threads)
+        if self._phase != "splatting" and not self._switched_on:
+            self._switch_on()
         ours = {name: optimizer for name, optimizer in self.optimizers.items() if name in RATES}
         set_rates(ours, step, self._plan)
         for name, optimizer in ours.items():
@@ -148,56 +172,79 @@ class QsplatModel(SplatfactoModel):
         """After an iteration: densification."""
         assert self._drawn is not None
         assert self._densifier is not None
-        view, camera = self._drawn
-        self._drawn = None
+        drawn, self._drawn = self._drawn, None
         rate = self.optimizers["means"].param_groups[0]["lr"]
         self._densifier.after_backward(
-            self.gauss_params, self.optimizers, step=step, trace=view.trace, camera=camera, learning_rate=rate
+            self.gauss_params,
+            self.optimizers,
+            step=step,
+            trace=drawn.view.trace,
+            camera=drawn.camera,
+            learning_rate=rate,
         )
+
+    def _switch_on(self) -> None:
+        """Tell the network's queries where the scene is."""
+        if self.qnn is not None and isinstance(self.qnn.queries, PlacedQueries):
+            self.qnn.queries.place(self._eyes, self.means)
+        self._switched_on = True
 
     @property
     def _plan(self) -> Schedule:
         """The run's schedule; before there is one, that of a run which is at its end."""
         return self.schedule or self.config.schedule(max(1, self.step))
 
+    @property
+    def _phase(self) -> Phase:
+        """What is trained in this iteration."""
+        return self._plan.phase_at(self.step)
+
     # Images
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """``rgb``, ``rgb_base`` [h, w, 3]; in evaluation also ``residual`` around grey [h, w, 3], ``depth`` and
         ``accumulation`` [h, w, 1]; in training also the ``background`` [3]."""
-        plan, training = self._plan, self.training
+        plan, phase, training = self._plan, self._phase, self.training
         pose = self.camera_optimizer.apply_to_camera(camera)[0] if training else None
         eye = camera_of(camera, pose).to(self.device)
-        if training and (factor := plan.downscale_at(self.step)) > 1:
+        factor = plan.downscale_at(self.step) if training else 1
+        if factor > 1:
             eye = eye.resized(max(1, round(eye.width / factor)), max(1, round(eye.height / factor)))
         background = self.background_color.to(self.device)
         if training and self.config.background_color == "random":
             background = torch.rand(3, device=self.device)
-        joint = plan.phase_at(self.step) == "joint"
         shown = training or self.qnn is None or self.show_qnn.value
         model = SplatModel(
             gaussians=self._gaussians(),
-            head=self.qnn if joint and shown else None,
+            head=self.qnn if phase != "splatting" and shown else None,
             background=background,
             config=self.config.raster(depth=not training, threads=self._threads),
         )
-        crop = None
-        if training:
-            crop = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
-        view = model.render(
-            eye,
-            sh_degree=plan.sh_degree_at(self.step),
-            backend=self.config.rasterizer,
-            head_window=crop,
-        )
+        degree, backend = plan.sh_degree_at(self.step), self.config.rasterizer
         if not training:
-            return self._images(view)
-        self._drawn = (view, eye)
-        rgb = view.rgb
+            return self._images(model.render(eye, sh_degree=degree, backend=backend))
+        assert camera.metadata is not None
+        index: int = camera.metadata["cam_idx"]
+        if phase == "frozen":
+            drawn = self._drawn_once(model, eye, (index, factor))
+        else:
+            drawn = model.draw(eye, sh_degree=degree, backend=backend)
+        window = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
+        view = model.corrected(drawn, eye, head_window=window, detached=phase == "detached")
+        self._drawn = Drawn(view, eye, window)
+        rgb, base = view.rgb, view.rgb_base
         if self.config.use_bilateral_grid:
-            assert camera.metadata is not None
-            rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], eye.height, eye.width)[0]
-        return {"rgb": rgb, "rgb_base": view.rgb_base, "background": background}
+            rgb = self._apply_bilateral_grid(rgb[None], index, eye.height, eye.width)[0]
+            if phase == "detached":
+                base = self._apply_bilateral_grid(base[None], index, eye.height, eye.width)[0]
+        return {"rgb": rgb, "rgb_base": base, "background": background}
+
+    def _drawn_once(self, model: SplatModel, eye: Camera, key: tuple[int, int]) -> Rendering:
+        """What ``eye`` sees of Gaussians that no longer move, kept under ``key``."""
+        if key not in self._frozen:
+            with torch.no_grad():
+                self._frozen[key] = without_trace(model.draw(eye, backend=self.config.rasterizer))
+        return self._frozen[key]
 
     def _gaussians(self) -> Gaussians:
         """All of them, or in evaluation those inside the viewer's crop box."""
@@ -238,15 +285,19 @@ class QsplatModel(SplatfactoModel):
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
     ) -> dict[str, Tensor]:
-        """The photometric loss and what densification, camera optimizer and bilateral grid add to it."""
+        """The photometric loss and what densification, camera optimizer and bilateral grid add to it, as far as the
+        phase moves them."""
         photo, mask = self._target(outputs, batch)
-        rgb, weight = outputs["rgb"], self.config.ssim_lambda
-        losses = {"main_loss": photometric_loss(rgb, photo, ssim_weight=weight, mask=mask, threads=self._threads)}
-        if self.training:
+        rgb, against = outputs["rgb"], PhotoLoss(photo, mask, self.config.ssim_lambda, self._threads)
+        if not self.training:
+            return {"main_loss": against.of(rgb)}
+        assert self._drawn is not None
+        losses = {"main_loss": against.in_phase(self._phase, rgb, outputs["rgb_base"], self._drawn.window)}
+        if self._phase != "frozen":
             losses["regularization"] = regularization(gaussians_of(self.gauss_params), self.config.densification)
             self.camera_optimizer.get_loss_dict(losses)
-            if self.config.use_bilateral_grid:
-                losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        if self.config.use_bilateral_grid:
+            losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         return losses
 
     @torch.no_grad()
@@ -260,7 +311,7 @@ class QsplatModel(SplatfactoModel):
         metrics = {
             "psnr": psnr(outputs["rgb"], photo, mask=mask),
             "gaussian_count": self.num_points,
-            JOINT: float(self._plan.phase_at(self.step) == "joint"),
+            PHASE: float(get_args(Phase).index(self._phase)),
         }
         self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
@@ -285,6 +336,7 @@ class QsplatModel(SplatfactoModel):
             "iterations": self._plan.iterations,
             "densifier": {} if self._densifier is None else self._densifier.state,
             "train_seconds": self.train_seconds,
+            "switched_on": self._switched_on,
         }
 
     @property

@@ -35,8 +35,8 @@ class DefaultDensification:
     (Ye et al. 2024) raise it, usually to 8e-4, and render with ``RasterConfig(absgrad=True)``. Sizes are in units of
     the scene's, in which the cameras lie within 1 of the origin. ``prune_above``, the size above which Gaussians are
     removed once opacities have been reset, is 0.1 of the extent of the cameras with Kerbl et al.; here it is off, since
-    it takes the background of captures with far walls and comes back too late (docs/qnn.md). With ``with_head`` the strategy goes on after the
-    head's switch-on, unless that freezes the Gaussians.
+    it takes the background of captures with far walls and comes back too late (docs/qnn.md). With ``with_head`` the
+    strategy goes on after the head's switch-on, unless that freezes the Gaussians.
     """
 
     max_gaussians: int = 1_000_000

@@ -11,8 +11,10 @@ import tyro
 
 from nerfstudio_plugin import methods
 from nerfstudio_plugin.model_config import SplatModelConfig
+from qsplat.encodings import Fourier, Positional
 from qsplat.qnn import QnnConfig
 from qsplat.training.densification import McmcDensification
+from qsplat.training.schedule import Schedule
 
 
 def parsed(*arguments: str, method: str = "qsplat") -> SplatModelConfig:
@@ -60,6 +62,28 @@ def test_the_networks_options_stand_under_the_same_name():
     model = parsed("--pipeline.model.qnn.channels", "16", "--pipeline.model.qnn.start", "0.5")
     assert model.network() == QnnConfig(channels=16)
     assert model.schedule(1000).head_start == 500
+
+
+def test_every_option_of_the_network_is_one_of_the_command_line():
+    given = {
+        "layers": "2", "kernel": "1", "activation": "leaky_relu", "input": "queries", "query": "locations",
+        "encoding": "fourier", "fourier-features": "5", "fourier-scale": "2.5", "mode": "frozen", "start": "0.9",
+        "crop-share": "0.3", "rate": "1e-3", "decay": "constant",
+    }  # fmt: skip
+    model = parsed(*(word for name, value in given.items() for word in (f"--pipeline.model.qnn.{name}", value)))
+    assert model.network() == QnnConfig(
+        layers=2, kernel=1, activation="leaky_relu", input="queries", query="locations", encoding=Fourier(5, 2.5)
+    )
+    assert model.schedule(1000) == Schedule(
+        1000, head_share=0.9, mode="frozen", crop_share=0.3, head_rate=1e-3, head_decay="constant"
+    )
+    positional = parsed("--pipeline.model.qnn.encoding", "positional", "--pipeline.model.qnn.octaves", "4").network()
+    assert positional == QnnConfig(encoding=Positional(4))
+
+
+@pytest.mark.parametrize("method", ["qsplat", "qsplat-mcmc"])
+def test_densification_beside_the_network_is_an_option(method):
+    assert parsed("--pipeline.model.densification.with-head", "True", method=method).densification.with_head
 
 
 def test_the_cap_on_gaussians_is_an_option_of_both_methods():

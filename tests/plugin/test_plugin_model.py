@@ -205,6 +205,7 @@ WRONG_OPTIONS = {
     "pipeline.model.qnn_options.kernel": 2,
     "pipeline.model.qnn_options.start": 2.0,
     "pipeline.model.qnn_options.crop_share": 1.5,
+    "pipeline.model.qnn_options.rate": 0.0,
     "pipeline.model.num_downscales": -1,
     "pipeline.model.sh_degree": 4,
     "pipeline.datamanager.max_side": 0,
@@ -221,6 +222,26 @@ def test_a_value_that_an_option_cannot_have_is_refused_in_one_sentence(
     *owners, name = option.split(".")
     setattr(functools.reduce(getattr, owners, config), name, WRONG_OPTIONS[option])
     with pytest.raises(SystemExit, match=str(WRONG_OPTIONS[option])) as refusal:
+        run(config)
+    assert str(refusal.value).startswith("qsplat: ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"encoding": "positional", "octaves": 0}, "octaves=0"),
+        ({"encoding": "fourier", "fourier_scale": -1.0}, "scale=-1.0"),
+        ({"encoding": "fourier", "fourier_features": 0}, "features=0"),
+        ({"input": "render", "query": "rays"}, "query='rays' and encoding='identity' with input='render'"),
+    ],
+)
+def test_options_of_the_network_that_contradict_each_other_are_refused(
+    options: dict[str, Any], said: str, capture: Path, configured: Configure
+):
+    config = configured(capture)
+    config.pipeline.model.qnn_options = dataclasses.replace(config.pipeline.model.qnn_options, **options)
+    with pytest.raises(SystemExit, match=said) as refusal:
         run(config)
     assert str(refusal.value).startswith("qsplat: ")
     assert "\n" not in str(refusal.value)

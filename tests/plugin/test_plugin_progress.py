@@ -25,9 +25,9 @@ def test_progress_shows_iterations_rate_time_left_gaussians_psnr_and_phase(
 ):
     times = iter([100.0, 120.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
-    reported(0, psnr=10.0, gaussian_count=5000, joint=1.0)
+    reported(0, psnr=10.0, gaussian_count=5000, phase=1.0)
     progress.write_stats_log(0)
-    reported(800, psnr=27.125, gaussian_count=12345, joint=1.0)
+    reported(800, psnr=27.125, gaussian_count=12345, phase=1.0)
     progress.write_stats_log(800)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1/1000  0 %  5,000 Gaussians  PSNR 10.00 dB  joint"
@@ -40,7 +40,7 @@ def test_a_log_file_gets_a_line_every_ten_seconds_and_the_last_one(
     times = iter([100.0, 101.0, 109.0, 111.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     for step in range(3):
-        reported(step, psnr=10.0, gaussian_count=1, joint=0.0)
+        reported(step, psnr=10.0, gaussian_count=1, phase=0.0)
         progress.write_stats_log(step)
     writer.EVENT_STORAGE.append({"name": writer.EventName.TOTAL_TRAIN_TIME.value, "event": 1.0, "step": 1000})
     progress.write_stats_log(2)
@@ -59,7 +59,7 @@ def test_the_rate_and_the_time_left_are_those_of_the_latest_iterations_in_the_ph
     times = map(seconds_until, range(621))
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     for step in range(621):
-        reported(step, psnr=10.0, gaussian_count=1, joint=float(step >= 600))
+        reported(step, psnr=10.0, gaussian_count=1, phase=float(step >= 600))
         progress.write_stats_log(0)
     lines = capsys.readouterr().out.splitlines()
     before = [line for line in lines if "splatting" in line][-1]
@@ -75,7 +75,7 @@ def test_a_resumed_run_counts_from_where_it_went_on(
     times = iter([100.0, 120.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     for step in (300, 500):
-        reported(step, psnr=10.0, gaussian_count=1, joint=0.0)
+        reported(step, psnr=10.0, gaussian_count=1, phase=0.0)
         writer.EVENT_STORAGE.insert(0, {"name": "config", "event": {}, "step": 0})
         progress.write_stats_log(0)
     assert capsys.readouterr().out.splitlines()[1].startswith("501/1300  39 %  10.0 it/s  1:19 left")

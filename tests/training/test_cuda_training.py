@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from qsplat.encodings import Fourier
 from qsplat.qnn import QnnConfig
 from qsplat.render import RasterConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.fit import FitConfig, fit
 from qsplat.training.schedule import Schedule
+from qsplat.training.training import Training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -37,3 +39,18 @@ def test_cuda_learns_as_the_cpu_does(capture, densification):
     found, expected = (sum(r.psnr for r in run.history[-20:]) / 20 for run in (on_gpu, on_cpu))
     assert found > 18
     assert abs(found - expected) < 1.5
+
+
+@pytest.mark.parametrize("mode", ["joint", "detached", "frozen"])
+@pytest.mark.parametrize("query", ["locations", "rays"])
+def test_heads_learn_in_every_mode_and_forks_go_on(capture, mode, query):
+    head = QnnConfig(channels=8, query=query, encoding=Fourier(6, scale=1.0))
+    schedule = Schedule(60, head_share=0.5, mode=mode)
+    training = Training(capture, FitConfig(schedule=schedule, densification=None, head=head, device="cuda"))
+    training.advance(40)
+    fork = training.fork(training.config)
+    fork.advance()
+    before, after = training.model(), fork.model()
+    assert after.head.stages[-1].weight.is_cuda
+    assert not torch.equal(before.head.stages[-1].weight, after.head.stages[-1].weight)
+    assert torch.equal(before.gaussians.means, after.gaussians.means) == (mode == "frozen")

@@ -151,7 +151,7 @@ _PLUS: tuple[Variant, ...] = (
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' as further iterations", "plus"),
     Plain(
         "alone-gaussians-plus",
-        "plus",
+        "photo-parts",
         "plain splatting given the time of 'plus' as more Gaussians",
         "plus",
         "gaussians",

@@ -12,17 +12,38 @@ GAIN = 3.0
 """Factor on the network's output, which makes it quick to reach a belief of 1."""
 
 
+def require_photos(config: QnnConfig) -> None:
+    """Check that a network of ``config`` can read photo queries.
+
+    Raises:
+        ValueError: it is for signals of one dimension, for other queries, or for none.
+    """
+    if (config.dims, config.query) != (2, "pixels") or config.input == "render":
+        raise ValueError(
+            f"dims={config.dims}, query={config.query!r}, input={config.input!r}: a head that reads photos has dims=2, "
+            "query='pixels' and input='both' or 'queries'"
+        )
+
+
 class PhotoHead(QNN):
     """A QNN that sees the image and the photo queries, and gives a belief b for each pixel.
 
     residual = b r, where r is what the photos say is missing (the first three photo queries). b is 0 at birth, is not
-    bound to [0, 1], and is one number for all colours. With the default configuration it has 81,000 parameters.
+    bound to [0, 1], and is one number for all colours. With the default configuration it has 80,833 parameters.
 
-    ``photos`` are its queries; a new head has none to read.
+    ``photos`` are its queries; a new head has none to read. They are no part of its state, and stay where they are when
+    it goes to another device.
     """
 
     def __init__(self, config: QnnConfig | None = None) -> None:
-        super().__init__(config or QnnConfig(activation="leaky_relu"), queries=PhotoQueries([]), output_channels=1)
+        """A new head.
+
+        Raises:
+            ValueError: ``config`` is none for this head.
+        """
+        config = config or QnnConfig(activation="leaky_relu")
+        require_photos(config)
+        super().__init__(config, queries=PhotoQueries([]), output_channels=1)
 
     @property
     def photos(self) -> PhotoQueries:

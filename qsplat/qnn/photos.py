@@ -20,6 +20,8 @@ LANDMARKS = 1024
 """Points of the surface by which the overlap of views is judged."""
 FEWEST_SEEN = 1e-3
 """Weight below which a pixel counts as seen by no photo."""
+FARTHEST = torch.finfo(torch.float16).max
+"""Depth in world units that photos are kept with where the surface is farther away."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,22 @@ class PhotoConfig:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count={self.count}: at least 1 photo has to be warped into a view")
-        if self.tolerance <= 0 or self.angle <= 0:
+        if not (self.tolerance > 0 and self.angle > 0):
             raise ValueError(f"tolerance={self.tolerance}, angle={self.angle}: both must be above 0")
 
 
 @dataclass(frozen=True)
 class Source:
     """A photo with what the Gaussians make of it: what the image lacks (photo minus image), expected depth in world
-    units along z, and coverage."""
+    units along z, and coverage. All are of the whole image of the camera."""
 
     camera: Camera
     residual: Float[Tensor, "h w 3"]
     depth: Float[Tensor, "h w"]
     alpha: Float[Tensor, "h w"]
+
+    def __post_init__(self) -> None:
+        assert self.depth.shape == (self.camera.height, self.camera.width)
 
 
 class PhotoQueries:
@@ -87,6 +92,7 @@ class PhotoQueries:
         self.config = config or PhotoConfig()
         self.cameras = tuple(source.camera for source in sources)
         self._left_out: int | None = None
+        self._latest: tuple[list[float], tuple[Tensor, Tensor]] | None = None
         if not sources:
             return
         self._maps = [_map(source) for source in sources]
@@ -96,35 +102,46 @@ class PhotoQueries:
         self._seen = torch.stack(
             [_visibility(camera, image, self._landmarks, self.config.tolerance) for camera, image in pairs]
         )
-        self._neighbours = _angle_between_neighbours(self._centers, self._landmarks, self._seen)
+        self._lines = functional.normalize(self._centers[:, None] - self._landmarks, dim=-1)
+        self._neighbours = _angle_between_neighbours(self._lines, self._seen)
 
     def without(self, index: int | None) -> PhotoQueries:
-        """The same queries as if photo ``index`` did not exist, for the view that is that photo; all if None.
+        """The same queries without photo ``index``, for the view that is that photo; with all photos if None.
 
-        What makes them of a view that is among the photos is leave-one-out: the photo itself is never read.
+        No pixel of that photo is read, so that the view is seen as one that was held out. What stays of it is geometry:
+        the points by which overlap is judged come from the depths of all views.
         """
         other = copy.copy(self)
-        other._left_out = index
+        other._left_out, other._latest = index, None
         return other
 
     @torch.no_grad()
     def chosen(self, camera: Camera) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
         """Indices of the photos that show most of what ``camera`` sees, most first, and their weights from 0 to 1.
 
-        They depend on the whole image of ``camera``, not on its window.
+        They depend on the whole image of ``camera``, not on its window, and are kept until another camera asks: crops
+        and tiles of one view share them.
         """
-        whole = camera.cropped(None)
-        in_view = reproject(self._landmarks[None], whole).inside[0].float()
-        angles = _angles(self._landmarks, camera.center, self._centers)
+        if not self.cameras:
+            none = camera.cam_from_world.new_empty(0)
+            return none.long(), none
+        pose, size = camera.cam_from_world.flatten().tolist(), (camera.width, camera.height)
+        view = [*pose, camera.fx, camera.fy, camera.cx, camera.cy, *size]
+        latest = self._latest
+        if latest is None or latest[0] != view:
+            self._latest = latest = (view, self._choice(camera.cropped(None)))
+        return latest[1]
+
+    def _choice(self, camera: Camera) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+        in_view = reproject(self._landmarks[None], camera).inside[0].float()
+        angles = _angles(functional.normalize(camera.center - self._landmarks, dim=-1), self._lines)
         shown = (self._seen * in_view * self._nearness(angles)).sum(1)
         if self._left_out is not None:
             shown[self._left_out] = 0
-        shown = shown / in_view.sum().clamp_min(1)
         order = torch.argsort(shown, descending=True, stable=True)
         order = order[shown[order] > 0]
         first, following = order[: self.config.count], order[self.config.count : self.config.count + 1]
-        rest = shown[following].sum()
-        return first, 1 - rest / shown[first]
+        return first, 1 - shown[following].sum() / shown[first]
 
     @torch.no_grad()
     def __call__(self, camera: Camera, depth: Float[Tensor, "h w"] | None) -> Float[Tensor, "h w 8"]:
@@ -134,12 +151,13 @@ class PhotoQueries:
         if not self.cameras:
             return torch.cat([places.new_zeros(*places.shape[:2], 6), places], dim=-1)
         points = world_points(camera, depth.to(camera.cam_from_world))
+        line = functional.normalize(camera.center - points, dim=-1)
         photos, shares = self.chosen(camera)
         zero = points.new_zeros(points.shape[:2])
         total, angle, square = zero, zero, zero
         mean = points.new_zeros(points.shape)
         for photo, share in zip(photos.tolist(), shares, strict=True):
-            residual, weight, apart = self._warped(photo, points, camera)
+            residual, weight, apart = self._warped(photo, points, line)
             weight = weight * share * (depth > 0)
             total = total + weight
             mean = mean + weight[..., None] * residual
@@ -154,13 +172,13 @@ class PhotoQueries:
         return torch.cat([torch.cat(told, dim=-1) * confidence[..., None], places], dim=-1)
 
     def _warped(
-        self, photo: int, points: Float[Tensor, "h w 3"], camera: Camera
+        self, photo: int, points: Float[Tensor, "h w 3"], line: Float[Tensor, "h w 3"]
     ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-        """Residual of a photo at ``points``, the weight of each, the angle in radians between the lines of sight."""
+        """Residual of a photo at ``points``, the weight of each, and the angle in radians between its line of sight and
+        the unit vector ``line``."""
         there = reproject(points, self.cameras[photo])
         read = sample(self._maps[photo].to(points), there.pixels)
-        center = self._centers[photo : photo + 1]
-        angle = _angles(points.reshape(-1, 3), camera.center, center).reshape(there.depth.shape)
+        angle = _angles(line, functional.normalize(self._centers[photo] - points, dim=-1))
         agreement = _agreement(there.depth, read[..., 3], self.config.tolerance)
         return read[..., :3], there.inside * agreement * self._nearness(angle), angle
 
@@ -170,7 +188,7 @@ class PhotoQueries:
 
 def _map(source: Source) -> Float[Tensor, "h w 4"]:
     """Residual, and depth where the Gaussians cover the pixel, else 0."""
-    depth = torch.where(source.alpha > 0.5, source.depth, torch.zeros_like(source.depth))
+    depth = torch.where(source.alpha > 0.5, source.depth, torch.zeros_like(source.depth)).clamp_max(FARTHEST)
     return torch.cat([source.residual, depth[..., None]], dim=-1).to(torch.float16)
 
 
@@ -198,14 +216,13 @@ def _agreement(depth: Tensor, seen: Tensor, tolerance: float) -> Tensor:
     return torch.exp(-(((depth - seen) / (tolerance * depth.clamp_min(1e-6))) ** 2))
 
 
-def _angle_between_neighbours(
-    centers: Float[Tensor, "n 3"], landmarks: Float[Tensor, "m 3"], seen: Float[Tensor, "n m"]
-) -> Float[Tensor, ""]:
-    """Median over the photos of the angle in radians to the nearest other one, as the landmarks see it."""
+def _angle_between_neighbours(lines: Float[Tensor, "n m 3"], seen: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
+    """Median over the photos of the angle in radians to the nearest other one, as the landmarks see it: ``lines`` are
+    the unit vectors from the landmarks to the photos."""
     nearest = []
-    for index, center in enumerate(centers):
+    for index, line in enumerate(lines):
         common = seen[index] * seen
-        angles = (common * _angles(landmarks, center, centers)).sum(1) / common.sum(1).clamp_min(1e-6)
+        angles = (common * _angles(line, lines)).sum(1) / common.sum(1).clamp_min(1e-6)
         angles[common.sum(1) < 1] = torch.inf
         angles[index] = torch.inf
         nearest.append(angles.min())
@@ -214,11 +231,7 @@ def _angle_between_neighbours(
     return known.median().clamp_min(1e-4) if len(known) else nearest.new_tensor(math.pi)
 
 
-def _angles(
-    points: Float[Tensor, "m 3"], center: Float[Tensor, "3"], others: Float[Tensor, "n 3"]
-) -> Float[Tensor, "n m"]:
-    """Angles in radians at ``points`` between the lines of sight from ``center`` and from each of ``others``."""
-    line = functional.normalize(center - points, dim=-1)
-    lines = functional.normalize(others[:, None] - points, dim=-1)
+def _angles(line: Float[Tensor, "*#n 3"], lines: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+    """Angles in radians between unit vectors."""
     chord = (lines - line).norm(dim=-1) / 2
     return 2 * torch.asin(chord.clamp(max=1))

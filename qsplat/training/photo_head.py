@@ -39,9 +39,12 @@ class ShownView:
 
     @property
     def source(self) -> Source:
-        """What other views may learn from this one. Pixels that do not count are of no surface."""
-        alpha = self.alpha if self.mask is None else self.alpha * self.mask
-        return Source(self.camera, self.photo - self.image, self.depth, alpha)
+        """What other views may learn from this one. Pixels that do not count are of no surface, and lack nothing."""
+        residual, alpha = self.photo - self.image, self.alpha
+        if self.mask is not None:
+            residual = torch.where(self.mask[..., None], residual, torch.zeros_like(residual))
+            alpha = alpha * self.mask
+        return Source(self.camera, residual, self.depth, alpha)
 
 
 def photo_queries(views: Sequence[ShownView], config: PhotoConfig | None = None) -> PhotoQueries:
@@ -56,6 +59,7 @@ class PhotoHeadTraining:
     def __init__(
         self, head: PhotoHead, views: Sequence[ShownView], *, steps: int, crop_share: float, seed: int
     ) -> None:
+        assert len(head.photos.cameras) == len(views)
         self.head, self.views, self.steps = head, views, steps
         self._crop_share = crop_share
         self._generator = torch.Generator().manual_seed(seed)
@@ -106,14 +110,17 @@ def train_photo_head(
 @torch.no_grad()
 def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView]) -> float:
     """Mean over ``views`` of the gain in PSNR, in dB, of images with the head over those without, none of which reads
-    its own photo."""
+    its own photo; 0 without a view of which a pixel counts. ``views`` are those of ``head.photos`` in that order."""
+    assert len(head.photos.cameras) == len(views)
     gains = []
     for index, view in enumerate(views):
+        if view.mask is not None and not view.mask.any():
+            continue
         queries = part_queries(head.photos.without(index), view.camera, view.depth)
         corrected = view.image + image_residual(head, view.image, queries)
         before, after = (_squared_error(image, view) for image in (view.image, corrected))
         gains.append(10 * math.log10(max(before, 1e-12) / max(after, 1e-12)))
-    return statistics.mean(gains)
+    return statistics.mean(gains) if gains else 0.0
 
 
 def _squared_error(image: Float[Tensor, "h w 3"], view: ShownView) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
 from qsplat.qnn import QnnConfig, image_residual
-from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photo_head import PhotoHead, require_photos
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.qnn.queries import part_queries
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
@@ -105,6 +105,9 @@ class PlusConfig:
         photos: how photos are chosen.
         head_steps: steps in which the network is trained.
         crop_share: share of the image's pixels that it sees in a step.
+
+    Raises:
+        ValueError: no sets, no steps, a share outside its range, or a network that cannot read photos.
     """
 
     base: FitConfig = field(default_factory=FitConfig)
@@ -119,6 +122,9 @@ class PlusConfig:
             raise ValueError(f"sets={self.sets}: at least 1 set of Gaussians is needed")
         if self.head_steps < 1:
             raise ValueError(f"head_steps={self.head_steps}: the network is trained for at least 1 step")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share={self.crop_share}: a crop is a share of the image above 0, and 1 at most")
+        require_photos(self.head)
 
 
 @dataclass(frozen=True)

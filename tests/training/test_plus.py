@@ -1,0 +1,347 @@
+"""Several sets of Gaussians and a head that reads photos: trained without looking at the answer, kept if it helps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from qsplat.cameras import Window
+from qsplat.gaussians import Gaussians
+from qsplat.io.scene import View
+from qsplat.qnn import QnnConfig, part_queries
+from qsplat.qnn.photo_head import GAIN, PhotoHead
+from qsplat.qnn.photos import PhotoConfig
+from qsplat.render import rasterize
+from qsplat.training import plus
+from qsplat.training.fit import FitConfig, fit
+from qsplat.training.photo_head import (
+    PhotoHeadTraining,
+    ShownView,
+    leave_one_out_gain,
+    photo_queries,
+    train_photo_head,
+)
+from qsplat.training.plus import PlusConfig, PlusModel, finish_plus, fit_plus
+from qsplat.training.schedule import Schedule
+
+SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
+BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
+SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)
+
+
+def miscoloured(truth: Gaussians, seed: int = 0) -> Gaussians:
+    """Gaussians in the right places whose colours are off by the same from everywhere, as photos can tell."""
+    noise = torch.randn(truth.sh_dc.shape, generator=torch.Generator().manual_seed(seed))
+    return replace(truth, sh_dc=truth.sh_dc + 0.4 * noise)
+
+
+def believing(views: Sequence[ShownView], belief: float) -> PhotoHead:
+    """A head that believes the photos of ``views`` to the same extent everywhere."""
+    head = PhotoHead(SMALL)
+    believe(head, belief)
+    head.photos = photo_queries(views, PhotoConfig(count=3))
+    return head.requires_grad_(False)
+
+
+def believe(head: PhotoHead, belief: float) -> None:
+    with torch.no_grad():
+        cast(Tensor, head.stages[-1].weight).zero_()
+        cast(Tensor, head.stages[-1].bias).fill_(belief / GAIN)
+
+
+def psnr(model: PlusModel, views: Sequence[View]) -> float:
+    errors = [(model.render(view.camera).rgb.clamp(0, 1) - photo_of(model, view)).square().mean() for view in views]
+    return float(-10 * torch.log10(torch.stack(errors).mean()))
+
+
+def photo_of(model: PlusModel, view: View) -> Tensor:
+    return view.image if view.alpha is None else view.image + (1 - view.alpha)[..., None] * model.background
+
+
+def spoilt(views: Sequence[ShownView], index: int, poison: float) -> list[ShownView]:
+    """``views`` of which one has a photo of ``poison``."""
+    bad = replace(views[index], photo=torch.full_like(views[index].photo, poison))
+    return [bad if position == index else view for position, view in enumerate(views)]
+
+
+def same(first: Gaussians, second: Gaussians) -> bool:
+    return all(torch.equal(value, getattr(second, name)) for name, value in vars(first).items())
+
+
+@pytest.fixture(scope="module")
+def model(truth) -> PlusModel:
+    return PlusModel((miscoloured(truth, 0), miscoloured(truth, 1)), background=torch.tensor([0.1, 0.2, 0.3]))
+
+
+@pytest.fixture(scope="module")
+def views(model, capture) -> list[ShownView]:
+    return model.shown(capture.train)
+
+
+def test_the_mean_of_a_set_with_itself_is_the_set(truth, capture):
+    background, camera = torch.tensor([0.2, 0.4, 0.6]), capture.train[0].camera
+    alone, drawn = PlusModel((truth,), background=background).mean(camera), rasterize(truth.activate(), camera)
+    twice = PlusModel((truth, truth), background=background).mean(camera)
+    assert drawn.depth is not None
+    assert torch.equal(alone.image, drawn.over(background))
+    for mean in (alone, twice):
+        torch.testing.assert_close(mean.first, drawn.over(background))
+        torch.testing.assert_close(mean.image, drawn.over(background))
+        torch.testing.assert_close(mean.depth, drawn.depth, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mean.alpha, drawn.alpha)
+
+
+def test_the_mean_is_that_of_images_and_of_depths_by_coverage(truth, capture):
+    camera, center = capture.train[0].camera, capture.train[0].camera.center
+    nearer = replace(truth, means=0.2 * truth.means + 0.3 * center, log_scales=truth.log_scales - 2)
+    drawn = [rasterize(one.activate(), camera) for one in (truth, nearer)]
+    mean = PlusModel((truth, nearer)).mean(camera)
+    torch.testing.assert_close(mean.first, drawn[0].color)
+    torch.testing.assert_close(mean.image, (drawn[0].color + drawn[1].color) / 2)
+    torch.testing.assert_close(mean.alpha, (drawn[0].alpha + drawn[1].alpha) / 2)
+    (first, second), depths = (one.alpha for one in drawn), [one.depth for one in drawn]
+    assert depths[0] is not None
+    assert depths[1] is not None
+    both, alone = (first > 0.9) & (second > 0.9), (first > 0.9) & (second == 0)
+    assert both.any()
+    assert alone.any()
+    expected = (first * depths[0] + second * depths[1]) / (first + second)
+    torch.testing.assert_close(mean.depth[both], expected[both], rtol=1e-5, atol=1e-5)
+    assert (depths[0] - depths[1])[both].min() > 0.05
+    torch.testing.assert_close(mean.depth[alone], depths[0][alone], rtol=1e-5, atol=1e-5)
+
+
+def test_a_view_is_the_image_of_the_first_set_and_a_residual(model, views, capture):
+    camera, headed = capture.test[0].camera, replace(model, head=believing(views, 1.0))
+    mean, view, plain = model.mean(camera), headed.render(camera), model.render(camera)
+    assert torch.equal(plain.rgb, mean.image)
+    assert torch.equal(view.rgb_base, mean.first)
+    torch.testing.assert_close(view.rgb_base + view.residual, view.rgb)
+    assert (view.rgb - mean.image).abs().max() > 0.01
+    assert view.depth is not None
+    assert torch.equal(view.depth, mean.depth)
+
+
+def test_a_new_head_changes_nothing(model, views, capture):
+    head, camera = PhotoHead(SMALL), capture.test[0].camera
+    head.photos = photo_queries(views)
+    assert torch.equal(replace(model, head=head).render(camera).rgb, model.render(camera).rgb)
+
+
+def test_a_window_of_a_view_is_where_it_is_in_the_whole_one(model, views, capture):
+    headed, camera = replace(model, head=believing(views, 1.0)), capture.test[0].camera
+    part = headed.render(camera.cropped(Window(10, 5, 20, 16))).rgb
+    torch.testing.assert_close(part, headed.render(camera).rgb[5:21, 10:30], rtol=1e-4, atol=1e-4)
+
+
+def test_training_views_are_shown_over_the_background_with_their_masks(model, capture):
+    mask = torch.rand(36, 48) > 0.5
+    view = replace(capture.train[3], mask=mask)
+    shown = model.shown([capture.train[2], view])
+    assert shown[0].mask is None
+    assert torch.equal(cast(Tensor, shown[1].mask), mask)
+    assert torch.equal(shown[1].photo, photo_of(model, view))
+    assert torch.equal(shown[1].image, model.mean(view.camera).image)
+    assert (shown[1].photo - view.image).max() > 0.02, "the background shows"
+
+
+@pytest.mark.parametrize("poison", [math.nan, 1e6])
+@pytest.mark.parametrize("index", [0, 7])
+def test_a_view_that_is_left_out_is_rendered_without_its_photo(model, views, poison, index):
+    camera = views[index].camera
+    clean, poisoned = (replace(model, head=believing(photos, 1.0)) for photos in (views, spoilt(views, index, poison)))
+    assert torch.equal(poisoned.render(camera, left_out=index).rgb, clean.render(camera, left_out=index).rgb)
+    assert not torch.equal(poisoned.render(camera).rgb, clean.render(camera).rgb), "it is read where it is not left out"
+
+
+@pytest.mark.parametrize("poison", [math.nan, 1e6])
+def test_no_training_step_lets_a_view_read_its_own_photo(views, poison, monkeypatch):
+    read = []
+    forward = PhotoHead.forward
+
+    def watched(self: PhotoHead, signal: Tensor, queries: Tensor | None) -> Tensor:
+        read.append(queries)
+        return forward(self, signal, queries)
+
+    monkeypatch.setattr(PhotoHead, "forward", watched)
+    for index in (0, 5, 11):
+        for photos in (views, spoilt(views, index, poison)):
+            head = believing(photos, 1.0).requires_grad_()
+            PhotoHeadTraining(head, photos, steps=9, crop_share=0.3, seed=1).step(0, index)
+        assert torch.equal(*read[-2:])
+        assert bool(read[-1].isfinite().all())
+        assert read[-1][:, 3].max() > 0.1, "other photos are read"
+
+
+def test_the_gain_of_a_view_depends_on_its_photo_as_the_answer_alone(views):
+    """A photo that cannot be read changes the gains of other views, which read it, and its own by what it is compared
+    with: with a mask that leaves out all of the spoilt photo, nothing is left to compare."""
+    index = 4
+    hidden = torch.zeros(36, 48, dtype=torch.bool)
+    blind = [replace(view, mask=hidden if position == index else None) for position, view in enumerate(views)]
+    expected = leave_one_out_gain(believing(blind, 1.0), blind)
+    for poison in (math.nan, 1e6):
+        worse = [replace(view, photo=bad.photo) for view, bad in zip(blind, spoilt(views, index, poison), strict=True)]
+        assert leave_one_out_gain(believing(worse, 1.0), worse) == expected
+
+
+def test_masked_pixels_of_a_photo_are_never_read(views):
+    mask = torch.ones(36, 48, dtype=torch.bool)
+    mask[:, 20:30] = False
+    masked = [replace(view, mask=mask) for view in views]
+    spots = [replace(one, photo=torch.where(mask[..., None], one.photo, torch.tensor(math.nan))) for one in masked]
+    for position in (0, 3):
+        channels = [
+            part_queries(photo_queries(photos), photos[position].camera, photos[position].depth)(Window(0, 0, 48, 36))
+            for photos in (masked, spots)
+        ]
+        assert torch.equal(*channels)
+        assert channels[0][..., 3].max() > 0.1
+
+
+def test_the_gain_is_that_of_the_mean_of_the_views(views):
+    """Against the definition: believing what the others lack, view by view."""
+    half = torch.zeros(36, 48, dtype=torch.bool)
+    half[:, :24] = True
+    some = [replace(views[0], mask=half), *views[1:]]
+    head = believing(some, 1.0)
+    gains = []
+    for index, view in enumerate(some):
+        channels = head.photos.without(index)(view.camera, view.depth)
+        corrected = (view.image + channels[..., :3] / head.photos.SCALE).clamp(0, 1)
+        counts = torch.ones_like(half) if view.mask is None else view.mask
+        before, after = ((one - view.photo)[counts].square().mean() for one in (view.image.clamp(0, 1), corrected))
+        gains.append(10 * torch.log10(before / after))
+    assert leave_one_out_gain(head, some) == pytest.approx(float(torch.stack(gains).mean()), abs=1e-4)
+    assert leave_one_out_gain(believing(some, 0.0), some) == 0
+
+
+def test_views_of_which_no_pixel_counts_have_no_gain(views):
+    hidden = torch.zeros(36, 48, dtype=torch.bool)
+    nothing = [replace(view, mask=hidden) for view in views[:3]]
+    assert leave_one_out_gain(believing(nothing, 1.0), nothing) == 0
+    some = [*views[:3], nothing[0]]
+    assert math.isfinite(leave_one_out_gain(believing(some, 1.0), some))
+
+
+def test_the_head_raises_held_out_views_where_the_photos_know_better(truth, capture):
+    """Gaussians whose colours are wrong: 50 steps gain 3 dB."""
+    model = PlusModel((miscoloured(truth),))
+    config = PlusConfig(base=BASE, head=replace(SMALL, channels=16), head_steps=50)
+    fitted = finish_plus(model, capture, config, began=0.0)
+    assert fitted.model.head is not None
+    assert not any(parameter.requires_grad for parameter in fitted.model.head.parameters())
+    assert fitted.leave_one_out > 2
+    assert psnr(fitted.model, capture.test) > psnr(model, capture.test) + 2.5
+
+
+def test_training_lowers_the_loss_of_crops(views):
+    head = PhotoHead(SMALL)
+    head.photos = photo_queries(views)
+    training = PhotoHeadTraining(head, views, steps=40, crop_share=1.0, seed=0)
+    losses = [float(training.step(step, step % 2)) for step in range(40)]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+def test_every_view_comes_once_in_an_epoch(views, monkeypatch):
+    seen = []
+    monkeypatch.setattr(PhotoHeadTraining, "step", lambda self, step, index, **_: seen.append((step, index)))
+    head, done = PhotoHead(SMALL), []
+    head.photos = photo_queries(views)
+    train_photo_head(head, views, steps=30, crop_share=0.3, on_step=done.append)
+    assert [step for step, _ in seen] == done == list(range(30))
+    order = [index for _, index in seen]
+    assert sorted(order[:12]) == sorted(order[12:24]) == list(range(12))
+    assert order[:12] != order[12:24]
+
+
+def test_photos_of_other_views_are_no_photos_of_these(views):
+    head = PhotoHead(SMALL)
+    with pytest.raises(AssertionError):
+        PhotoHeadTraining(head, views, steps=1, crop_share=0.3, seed=0)
+    with pytest.raises(AssertionError):
+        leave_one_out_gain(head, views)
+
+
+def test_a_head_that_makes_views_worse_is_left_out(truth, capture, monkeypatch):
+    monkeypatch.setattr(plus, "train_photo_head", lambda head, views, **_: believe(head, -1.0))
+    model = PlusModel((miscoloured(truth),))
+    fitted = finish_plus(model, capture, SHORT, began=0.0)
+    assert fitted.leave_one_out < -1
+    assert fitted.model.head is None
+    camera = capture.test[0].camera
+    assert torch.equal(fitted.model.render(camera).rgb, model.render(camera).rgb)
+
+
+def test_a_single_photo_leaves_nothing_to_learn_from(truth, capture):
+    fitted = finish_plus(PlusModel((miscoloured(truth),)), replace(capture, train=capture.train[:1]), SHORT, began=0.0)
+    assert fitted.leave_one_out == 0
+    assert fitted.model.head is None
+
+
+@pytest.mark.parametrize("sizes", [[(48, 36), (31, 50)], [(8, 6), (48, 36)]])
+def test_photos_may_be_of_different_sizes(truth, capture, sizes):
+    photos = []
+    for index, view in enumerate(capture.train[:4]):
+        camera = view.camera.resized(*sizes[index % 2])
+        drawn = rasterize(truth.activate(), camera)
+        photos.append(View(view.name, camera, drawn.color.clamp(0, 1), drawn.alpha))
+    fitted = finish_plus(PlusModel((miscoloured(truth),)), replace(capture, train=tuple(photos)), SHORT, began=0.0)
+    assert math.isfinite(fitted.leave_one_out)
+
+
+def test_a_run_trains_sets_from_seeds_that_count_up_and_then_the_head(capture):
+    config, records = replace(SHORT, base=replace(BASE, seed=3)), []
+    fitted = fit_plus(capture, config, on_step=records.append)
+    assert [record.step for record in records] == 2 * list(range(20))
+    for index, one in enumerate(fitted.model.sets):
+        assert same(one, fit(capture, replace(BASE, seed=3 + index)).model.gaussians)
+    assert not same(*fitted.model.sets)
+    assert fitted.seconds > 0
+    assert math.isfinite(fitted.leave_one_out)
+    head = fitted.model.head
+    assert head is None or len(head.photos.cameras) == len(capture.train)
+
+
+def test_the_head_of_the_base_is_left_out(capture):
+    plain = fit_plus(capture, replace(SHORT, sets=1))
+    headed = fit_plus(capture, replace(SHORT, sets=1, base=replace(BASE, head=QnnConfig())))
+    assert same(plain.model.sets[0], headed.model.sets[0])
+
+
+def test_the_same_seed_gives_the_same_bits(truth, capture):
+    camera, model = capture.test[0].camera, PlusModel((miscoloured(truth),))
+    state = torch.get_rng_state()
+    first, second = (finish_plus(model, capture, SHORT, began=0.0) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left as it was"
+    other = finish_plus(model, capture, replace(SHORT, base=replace(BASE, seed=1)), began=0.0)
+    assert first.model.head is not None
+    assert first.leave_one_out == second.leave_one_out != other.leave_one_out
+    assert torch.equal(first.model.render(camera).rgb, second.model.render(camera).rgb)
+
+
+def test_a_scene_without_training_views_is_refused(capture):
+    with pytest.raises(ValueError, match="0 training views"):
+        fit_plus(replace(capture, train=()), SHORT)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"sets": 0}, "sets=0"),
+        ({"head_steps": 0}, "head_steps=0"),
+        ({"crop_share": 0.0}, "crop_share=0.0"),
+        ({"crop_share": 1.5}, "crop_share=1.5"),
+        ({"crop_share": math.nan}, "crop_share=nan"),
+        ({"head": QnnConfig(input="render")}, "input='render'"),
+        ({"head": QnnConfig(query="rays")}, "query='rays'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values, said):
+    with pytest.raises(ValueError, match=said) as refusal:
+        PlusConfig(**values)
+    assert "\n" not in str(refusal.value)

@@ -114,14 +114,17 @@ class Laboratory:
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain = None
+        gain, kept = None, None
         if variant.photos:
-            photos = PhotoConfig(count=variant.photos, **variant.settings)
+            photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
+            if variant.quality is not None:
+                scene, kept = packed(scene, model, variant.quality, variant.side)
             fitted = finish_plus(model, scene, PlusConfig(base=base_config(cell), photos=photos), began=wall)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
-        return {**self.described(cell, model, spent), "iterations": cell.iterations, "leave_one_out": gain}
+        found = {"iterations": cell.iterations, "leave_one_out": gain, "photo_bytes": kept}
+        return {**self.described(cell, model, spent), **found}
 
     def plain(self, cell: Cell) -> dict[str, Any]:
         """A training without a head, from its beginning."""
@@ -199,6 +202,20 @@ def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
         return second * (seconds / other_seconds) ** GROWTH
     power = math.log(second / first) / math.log(other_seconds / its_seconds)
     return second * (seconds / other_seconds) ** min(max(power, 0.5), 4.0)
+
+
+def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tuple[Scene, int]:
+    """``scene`` with its training photos as JPEGs, over the background of ``model``, and the number of their bytes."""
+    from qsplat.io.packed_photos import pack_photos
+    from qsplat.training.targets import Target
+
+    targets = [Target.of(view, 1, "cpu") for view in scene.train]
+    kept = pack_photos([target.over(model.background) for target in targets], max_side=side, quality=quality)
+    views = [
+        replace(view, camera=view.camera.resized(photo.shape[1], photo.shape[0]), image=photo, alpha=None)
+        for view, photo in zip(scene.train, kept.unpack(), strict=True)
+    ]
+    return replace(scene, train=tuple(views)), len(kept.data)
 
 
 @lru_cache(maxsize=2)

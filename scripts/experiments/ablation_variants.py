@@ -48,14 +48,16 @@ class Headed:
 @dataclass(frozen=True)
 class Plus:
     """qsplat-plus on the finished Gaussians of the reference: ``sets`` sets of Gaussians, of which these are the first,
-    and a head that reads ``photos`` photos, none of them where that is 0. ``settings`` changes ``PhotoConfig``."""
+    and a head that reads ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and
+    with ``side`` of no more pixels a side."""
 
     name: str
     group: str
     sentence: str
     sets: int = 2
     photos: int = 8
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    quality: int | None = None
+    side: int | None = None
 
 
 Variant = Plain | Headed | Plus
@@ -156,6 +158,18 @@ _PLUS: tuple[Variant, ...] = (
         "plus",
         "gaussians",
     ),
+    *(
+        Plus(
+            f"plus-quality-{quality}",
+            "photo-parts",
+            f"two sets, and 8 photos as JPEG of quality {quality}",
+            2,
+            8,
+            quality,
+        )
+        for quality in (90, 60, 30)
+    ),
+    Plus("plus-side-126", "photo-parts", "two sets, and 8 photos of 126 pixels, as JPEG of quality 90", 2, 8, 90, 126),
     Plus("plus-3", "photo-parts", "three sets of Gaussians instead of two", sets=3),
     *(
         Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -14,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from qsplat.encodings import Encoding, Identity, encoder, encoding_of
+from qsplat.precision import Precision, uses_bfloat16
 from qsplat.qnn.queries import Queries, QueryKind, queries_of
 
-Precision = Literal["auto", "bf16", "fp32"]
 Input = Literal["both", "render", "queries"]
 Activation = Literal["relu", "leaky_relu"]
 
@@ -155,24 +153,7 @@ class QNN(nn.Module):
             assert queries is not None
             encoded = self.encoder(queries.movedim(1, -1)).movedim(-1, 1)
             seen.append(encoded.expand(signal.shape[0], *encoded.shape[1:]))
-        half = _uses_bfloat16(self.config.precision, signal.device)
+        half = uses_bfloat16(self.config.precision, signal.device)
         with torch.autocast(signal.device.type, dtype=torch.bfloat16, enabled=half):
             residual = self.stages(torch.cat(seen, dim=1))
         return residual.to(signal.dtype)
-
-
-def _uses_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether convolutions on ``device`` run in bfloat16."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and _processor_has_bfloat16()
-
-
-@cache
-def _processor_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16. Where AVX-512 has to imitate it, float32 is 2.5 times faster."""
-    if platform.machine() in ("x86_64", "AMD64"):
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -32,7 +32,7 @@ from training import made_up_scene
 if TYPE_CHECKING:
     import torch
 
-    from qsplat.qnn.network import Precision
+    from qsplat.precision import Precision
 
 LARGE = (1_000_000, 1920, 1080)
 TRAINING = ((30_000, 400, 300), LARGE)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from qsplat.encodings import Fourier, Identity, Positional
+from qsplat.precision import _processor_has_bfloat16
 from qsplat.qnn import QNN, QnnConfig
-from qsplat.qnn.network import _processor_has_bfloat16
 
 FP32 = QnnConfig(precision="fp32")
 

@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 import torch
-from conftest import ring
 
 from qsplat.cameras import Window
+from qsplat.encodings import Positional
 from qsplat.gaussians import Gaussians
 from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.qnn import QNN, QnnConfig
@@ -174,16 +174,16 @@ def striped(camera) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_head_lowers_the_loss_of_a_textured_view_by_a_third(mode):
-    """Compared with the Gaussians alone after as many steps. It is about half with these numbers."""
-    camera, generator = ring(1)[0], torch.Generator().manual_seed(1)
+def test_a_head_lowers_the_loss_of_a_textured_view_to_a_fifth(capture, mode):
+    """Compared with the Gaussians alone after as many steps. It was a twentieth when this was written."""
+    camera, generator = capture.train[0].camera, torch.Generator().manual_seed(1)
     points = PointCloud(torch.rand(30, 3, generator=generator) - 0.5, torch.rand(30, 3, generator=generator))
     scene = Scene("stripes", (View("one", camera, striped(camera)),), (), points, torch.eye(4))
-    schedule = Schedule(300, sh_degree=0, head_share=1 / 3, mode=mode, crop_share=1.0, head_rate=3e-3)
-    head = QnnConfig(channels=16, precision="fp32", activation="leaky_relu")
+    schedule = Schedule(200, sh_degree=0, head_share=1 / 3, mode=mode, crop_share=1.0, head_rate=3e-3)
+    head = QnnConfig(layers=3, channels=16, precision="fp32", encoding=Positional(6))
     plan = FitConfig(schedule=schedule, densification=None, head=head, seed=1)
     losses = []
     for config in (plan, replace(plan, head=None)):
         view = fit(scene, config).model.render(camera)
         losses.append(float(photometric_loss(view.rgb, scene.train[0].image)))
-    assert losses[0] < losses[1] * 2 / 3
+    assert losses[0] < losses[1] / 5

@@ -15,6 +15,7 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.datasets import FrameDataset, PhotoDataset
 from nerfstudio_plugin.refusals import in_one_sentence
 from nerfstudio_plugin.views import view_of
+from qsplat.io.scene import View
 from qsplat.training.seeding import seed_in_view
 
 
@@ -72,13 +73,17 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         """All held-out views. Cached, because nerfstudio's viewer asks for every other property when it starts."""
         return super().fixed_indices_eval_dataloader
 
-    def _add_random_points(self) -> None:
+    def training_views(self, device: torch.device) -> list[View]:
+        """The photos to train on, by their index."""
         cameras = self.train_dataset.cameras
-        cpu = torch.device("cpu")
-        photos = [
-            view_of(camera_of(cameras[index : index + 1]), photo, cpu) for index, photo in enumerate(self.cached_train)
+        return [
+            view_of(camera_of(cameras[index : index + 1]), photo, device)
+            for index, photo in enumerate(self.cached_train)
         ]
+
+    def _add_random_points(self) -> None:
         generator = torch.Generator().manual_seed(torch.initial_seed())
+        photos = self.training_views(torch.device("cpu"))
         points = seed_in_view(photos, self.config.num_random, generator=generator)
         outputs = self.train_dataparser_outputs
         outputs.metadata = {

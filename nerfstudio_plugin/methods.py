@@ -1,4 +1,4 @@
-"""The entry points ``qsplat`` and ``qsplat-mcmc``.
+"""The entry points ``qsplat``, ``qsplat-mcmc`` and ``qsplat-plus``.
 
 nerfstudio loads the entry points of every installed package without a guard, so that one that raises breaks every ns-*
 command. Importing this module imports nothing; asking it for a method builds it, or gives the reason why not, which
@@ -19,7 +19,7 @@ class Unavailable:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("qsplat", "qsplat_mcmc"):
+    if name not in ("qsplat", "qsplat_mcmc", "qsplat_plus"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from nerfstudio_plugin import specifications

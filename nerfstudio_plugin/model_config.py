@@ -10,8 +10,9 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.models.base_model import ModelConfig
 
 from qsplat.encodings import Encoding, Fourier, Identity, Positional
+from qsplat.precision import Precision
 from qsplat.qnn import QnnConfig
-from qsplat.qnn.network import Activation, Input, Precision
+from qsplat.qnn.network import Activation, Input
 from qsplat.qnn.queries import QueryKind
 from qsplat.render import Backend, RasterConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
@@ -138,6 +139,16 @@ class SplatModelConfig(ModelConfig):
             encoding=options.queries_as(),
             activation=options.activation,
         )
+
+    def check(self, iterations: int, *, resumed: bool) -> None:
+        """Refuse what a run of ``iterations``, or of so many more of a ``resumed`` one, cannot have.
+
+        Raises:
+            ValueError: an option has a value that it cannot have.
+        """
+        del resumed
+        self.schedule(iterations)
+        self.network()
 
     @property
     def rasterizer(self) -> Backend | None:

@@ -21,7 +21,7 @@ from qsplat.cameras import Camera
 from qsplat.io.scene import View
 from qsplat.metrics.report import RunFacts
 
-METHODS = ("qsplat", "qsplat-mcmc")
+METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Run:
     views: tuple[View, ...]
     held_out: bool
     facts: RunFacts
+    remarks: tuple[str, ...] = ()
 
     @property
     def background(self) -> Float[Tensor, "3"]:
@@ -99,11 +100,11 @@ def load_run(config: Path) -> Run:
         scene=folder.resolve().name,
         device=_name_of(model.device),
         iterations=step + 1,
-        num_gaussians=model.num_points,
+        num_gaussians=model.num_gaussians,
         train_seconds=model.train_seconds,
     )
     held_out = set(manager.train_dataset.image_filenames).isdisjoint(paths)
-    return Run(model, tuple(views), held_out, facts)
+    return Run(model, tuple(views), held_out, facts, model.remarks)
 
 
 def _settings(config: Path) -> TrainerConfig:
@@ -115,7 +116,7 @@ def _settings(config: Path) -> TrainerConfig:
         raise ValueError(f"{config} cannot be read ({reason}): give the config.yml of a run of this version") from None
     if not isinstance(settings, TrainerConfig) or settings.method_name not in METHODS:
         method = getattr(settings, "method_name", None)
-        raise ValueError(f"{config} is of the method {method}: give that of a run of {' or '.join(METHODS)}")
+        raise ValueError(f"{config} is of the method {method}: give that of a run of {', '.join(METHODS)}")
     return settings
 
 

@@ -1,4 +1,4 @@
-"""The methods ``qsplat`` and ``qsplat-mcmc``: their defaults on this machine."""
+"""The methods ``qsplat``, ``qsplat-mcmc`` and ``qsplat-plus``: their defaults on this machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from nerfstudio_plugin.datamanager import QsplatDataManagerConfig
 from nerfstudio_plugin.dataparser import QsplatDataParserConfig
 from nerfstudio_plugin.model_config import QnnOptions, SplatModelConfig
+from nerfstudio_plugin.plus_config import PlusModelConfig
 from nerfstudio_plugin.progress import ProgressWriterConfig
 from nerfstudio_plugin.trainer_config import QsplatTrainerConfig, RunLengthDecayConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
@@ -59,27 +60,35 @@ def _optimizers() -> dict[str, dict]:
     }
 
 
-def _specification(
-    name: str, summary: str, densification: DefaultDensification | McmcDensification
-) -> MethodSpecification:
-    here = ON_CUDA if torch.cuda.is_available() else ON_CPU
+def _here() -> _Defaults:
+    return ON_CUDA if torch.cuda.is_available() else ON_CPU
+
+
+def _model(densification: DefaultDensification | McmcDensification) -> SplatModelConfig:
+    here = _here()
+    return SplatModelConfig(
+        densification=replace(densification, max_gaussians=here.max_gaussians),
+        qnn_options=QnnOptions(crop_share=here.crop_share),
+    )
+
+
+def _specification(name: str, summary: str, model: SplatModelConfig, *, length: float = 1.0) -> MethodSpecification:
+    """The method ``name`` with ``length`` times the usual number of iterations."""
+    here, iterations = _here(), {each.device: round(length * each.iterations) for each in (ON_CPU, ON_CUDA)}
     return MethodSpecification(
         config=QsplatTrainerConfig(
             method_name=name,
             machine=MachineConfig(device_type=here.device),
-            max_num_iterations=here.iterations,
+            max_num_iterations=iterations[here.device],
             steps_per_save=here.steps_per_save,
             steps_per_eval_batch=0,
             steps_per_eval_image=500,
-            steps_per_eval_all_images=here.iterations,
+            steps_per_eval_all_images=iterations[here.device],
             pipeline=VanillaPipelineConfig(
                 datamanager=QsplatDataManagerConfig(
                     dataparser=QsplatDataParserConfig(), cache_images_type="uint8", max_side=here.max_side
                 ),
-                model=SplatModelConfig(
-                    densification=replace(densification, max_gaussians=here.max_gaussians),
-                    qnn_options=QnnOptions(crop_share=here.crop_share),
-                ),
+                model=model,
             ),
             optimizers=_optimizers(),
             logging=LoggingConfig(local_writer=ProgressWriterConfig(), profiler="none"),
@@ -87,8 +96,8 @@ def _specification(
             vis="viewer",
         ),
         description=(
-            f"{summary} With a GPU {ON_CUDA.iterations} iterations at up to {ON_CUDA.max_side} pixels a side and "
-            f"{ON_CUDA.max_gaussians} Gaussians; without one {ON_CPU.iterations}, {ON_CPU.max_side} and "
+            f"{summary} With a GPU {iterations['cuda']} iterations at up to {ON_CUDA.max_side} pixels a side and "
+            f"{ON_CUDA.max_gaussians} Gaussians; without one {iterations['cpu']}, {ON_CPU.max_side} and "
             f"{ON_CPU.max_gaussians}. The run ends by itself: see it with ns-viewer."
         ),
     )
@@ -97,10 +106,17 @@ def _specification(
 qsplat = _specification(
     "qsplat",
     "Gaussian splatting sharpened by a residual network, on any machine.",
-    DefaultDensification(),
+    _model(DefaultDensification()),
 )
 qsplat_mcmc = _specification(
     "qsplat-mcmc",
     "qsplat with MCMC densification, which fills a given number of Gaussians.",
-    McmcDensification(),
+    _model(McmcDensification()),
+)
+qsplat_plus = _specification(
+    "qsplat-plus",
+    "The mean of several sets of Gaussians, corrected by what the nearest photos show besides; takes about twice as "
+    "long as qsplat.",
+    PlusModelConfig(densification=DefaultDensification(max_gaussians=_here().max_gaussians)),
+    length=2.2,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from nerfstudio.models.splatfacto import SH2RGB, SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerSlider
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Parameter, ParameterDict
 
 from nerfstudio_plugin.backends import check_backend
 from nerfstudio_plugin.cameras import camera_of
@@ -30,7 +31,7 @@ from nerfstudio_plugin.views import background_of, points_of, view_of
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
 from qsplat.metrics.psnr import psnr
-from qsplat.qnn import QNN
+from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.queries import PlacedQueries
 from qsplat.render import Rendering
 from qsplat.training.densification import Densifier, regularization
@@ -71,16 +72,10 @@ class QsplatModel(SplatfactoModel):
         """
         config = self.config
         check_backend(config.rasterizer, self.kwargs["device"])
-        start = initial_gaussians(
-            points_of(self.seed_points),
-            max_gaussians=config.densification.max_gaussians,
-            sh_degree=config.sh_degree,
-            generator=torch.Generator().manual_seed(torch.initial_seed()),
-        )
-        self.gauss_params = parameters_of(start)
+        self.gauss_params = parameters_of(self._first_gaussians(torch.initial_seed()))
         network = config.network()
         with torch.random.fork_rng(devices=[]):  # so that steps before the switch-on are the same as without a network
-            self.qnn = None if network is None else QNN(network)
+            self.qnn = None if network is None else self._new_head(network)
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
             x, y, w = config.grid_shape
@@ -102,6 +97,18 @@ class QsplatModel(SplatfactoModel):
         self._frozen: dict[tuple[int, int], Rendering] = {}
         self._eyes: list[Camera] = []
         self._switched_on = False
+
+    def _first_gaussians(self, seed: int) -> Gaussians:
+        """Gaussians at the seed points."""
+        return initial_gaussians(
+            points_of(self.seed_points),
+            max_gaussians=self.config.densification.max_gaussians,
+            sh_degree=self.config.sh_degree,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def _new_head(self, network: QnnConfig) -> QNN:
+        return QNN(network)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by the names of ``qsplat.training.optimizers.RATES``, and nerfstudio's own."""
@@ -138,7 +145,7 @@ class QsplatModel(SplatfactoModel):
         self._clock = time.monotonic() - (self.train_seconds or 0.0)
         continued = self._restored.get("iterations")
         self.schedule = self.config.schedule(continued or iterations)
-        self._densifier = Densifier(self.config.densification, self.schedule, num_views=self.num_train_data)
+        self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
         self._switched_on = self._restored.get("switched_on", False)
         if continued:
             self._densifier.state = {
@@ -163,7 +170,7 @@ class QsplatModel(SplatfactoModel):
         if self._phase != "splatting" and not self._switched_on:
             self._switch_on()
         ours = {name: optimizer for name, optimizer in self.optimizers.items() if name in RATES}
-        set_rates(ours, step, self._plan)
+        set_rates(ours, self._plan_step, self._plan)
         for name, optimizer in ours.items():
             for group in optimizer.param_groups:
                 group["lr"] *= optimizers.config[name]["optimizer"].lr / RATES[name].initial
@@ -177,7 +184,7 @@ class QsplatModel(SplatfactoModel):
         self._densifier.after_backward(
             self.gauss_params,
             self.optimizers,
-            step=step,
+            step=self._plan_step,
             trace=drawn.view.trace,
             camera=drawn.camera,
             learning_rate=rate,
@@ -191,13 +198,18 @@ class QsplatModel(SplatfactoModel):
 
     @property
     def _plan(self) -> Schedule:
-        """The run's schedule; before there is one, that of a run which is at its end."""
+        """The schedule of this iteration: the run's; before there is one, that of a run which is at its end."""
         return self.schedule or self.config.schedule(max(1, self.step))
+
+    @property
+    def _plan_step(self) -> int:
+        """Where in that schedule this iteration is."""
+        return self.step
 
     @property
     def _phase(self) -> Phase:
         """What is trained in this iteration."""
-        return self._plan.phase_at(self.step)
+        return self._plan.phase_at(self._plan_step)
 
     # Images
 
@@ -207,7 +219,7 @@ class QsplatModel(SplatfactoModel):
         plan, phase, training = self._plan, self._phase, self.training
         pose = self.camera_optimizer.apply_to_camera(camera)[0] if training else None
         eye = camera_of(camera, pose).to(self.device)
-        factor = plan.downscale_at(self.step) if training else 1
+        factor = plan.downscale_at(self._plan_step) if training else 1
         if factor > 1:
             eye = eye.resized(max(1, round(eye.width / factor)), max(1, round(eye.height / factor)))
         background = self.background_color.to(self.device)
@@ -215,12 +227,12 @@ class QsplatModel(SplatfactoModel):
             background = torch.rand(3, device=self.device)
         shown = training or self.qnn is None or self.show_qnn.value
         model = SplatModel(
-            gaussians=self._gaussians(),
+            gaussians=self._seen(self.gauss_params),
             head=self.qnn if phase != "splatting" and shown else None,
             background=background,
             config=self.config.raster(depth=not training, threads=self._threads),
         )
-        degree, backend = plan.sh_degree_at(self.step), self.config.rasterizer
+        degree, backend = plan.sh_degree_at(self._plan_step), self.config.rasterizer
         if not training:
             return self._images(model.render(eye, sh_degree=degree, backend=backend))
         assert camera.metadata is not None
@@ -229,7 +241,7 @@ class QsplatModel(SplatfactoModel):
             drawn = self._drawn_once(model, eye, (index, factor))
         else:
             drawn = model.draw(eye, sh_degree=degree, backend=backend)
-        window = plan.head_window_at(self.step, width=eye.width, height=eye.height, generator=self._crops)
+        window = plan.head_window_at(self._plan_step, width=eye.width, height=eye.height, generator=self._crops)
         view = model.corrected(drawn, eye, head_window=window, detached=phase == "detached")
         self._drawn = Drawn(view, eye, window)
         rgb, base = view.rgb, view.rgb_base
@@ -246,12 +258,12 @@ class QsplatModel(SplatfactoModel):
                 self._frozen[key] = without_trace(model.draw(eye, backend=self.config.rasterizer))
         return self._frozen[key]
 
-    def _gaussians(self) -> Gaussians:
-        """All of them, or in evaluation those inside the viewer's crop box."""
+    def _seen(self, parameters: Mapping[str, Tensor] | ParameterDict) -> Gaussians:
+        """All Gaussians of ``parameters``, or in evaluation those inside the viewer's crop box."""
         if self.crop_box is None or self.training:
-            return gaussians_of(self.gauss_params)
-        inside = self.crop_box.within(self.means)
-        return gaussians_of({name: value[inside] for name, value in self.gauss_params.items()})
+            return gaussians_of(parameters)
+        inside = self.crop_box.within(parameters["means"])
+        return gaussians_of({name: value[inside] for name, value in parameters.items()})
 
     def _images(self, view: ViewOutputs) -> dict[str, Tensor]:
         assert view.depth is not None
@@ -278,7 +290,7 @@ class QsplatModel(SplatfactoModel):
         height, width = batch["image"].shape[:2]
         photographed = Camera(torch.eye(4), fx=1.0, fy=1.0, cx=0.0, cy=0.0, width=width, height=height)
         view = view_of(photographed, batch, self.device)
-        downscale = self._plan.downscale_at(self.step) if self.training else 1
+        downscale = self._plan.downscale_at(self._plan_step) if self.training else 1
         target = Target.of(view, downscale, str(self.device))
         return target.over(outputs.get("background", self.background_color.to(self.device))), target.mask
 
@@ -333,11 +345,21 @@ class QsplatModel(SplatfactoModel):
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors: the run's length and time, and densification's memory."""
         return {
-            "iterations": self._plan.iterations,
+            "iterations": (self.schedule or self._plan).iterations,
             "densifier": {} if self._densifier is None else self._densifier.state,
             "train_seconds": self.train_seconds,
             "switched_on": self._switched_on,
         }
+
+    @property
+    def num_gaussians(self) -> int:
+        """Those that an image is made of."""
+        return self.num_points
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know when the images are judged."""
+        return ()
 
     @property
     def train_seconds(self) -> float | None:

@@ -36,8 +36,10 @@ class QsplatTrainerConfig(TrainerConfig):
         Raises:
             SystemExit: an option has a value that it cannot have, or the checkpoint cannot be loaded.
         """
-        self._check_model()
         resumed = self._checkpoint_to_resume()
+        model: Any = self.pipeline.model
+        with in_one_sentence():
+            model.check(self.max_num_iterations, resumed=resumed is not None)
         last = self.max_num_iterations
         if resumed is not None:
             check_checkpoint(resumed)
@@ -46,13 +48,6 @@ class QsplatTrainerConfig(TrainerConfig):
                 self.load_step = step_of(resumed)
         self.optimizers = {name: _fitted_to_run(group, last) for name, group in self.optimizers.items()}
         return super().setup(**arguments)
-
-    def _check_model(self) -> None:
-        """Make the records that the model is made of, which refuse what they cannot have."""
-        model: Any = self.pipeline.model
-        with in_one_sentence():
-            model.schedule(self.max_num_iterations)
-            model.network()
 
     def _checkpoint_to_resume(self) -> Path | None:
         if self.load_dir is None:

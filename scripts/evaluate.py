@@ -116,7 +116,8 @@ def _check(options: Options) -> None:
 
 
 def _remarks(run: Run) -> list[str]:
-    return [] if run.held_out else ["the capture holds nothing out: these are views of the training"]
+    nothing_held_out = "the capture holds nothing out: these are views of the training"
+    return [*run.remarks, *([] if run.held_out else [nothing_held_out])]
 
 
 def _shower(

@@ -1,14 +1,16 @@
-"""Photos in as few bytes as their use as a reference allows: JPEG, of limited size, in one tensor of bytes."""
+"""Photos in as few bytes as their use as a reference allows: JPEG, of limited size, in one tensor of bytes; their masks
+as PNG."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -37,6 +39,14 @@ class PackedPhotos:
         ends = self.ends.tolist()
         return [self._photo(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
+    def unpack_masks(self) -> list[Bool[Tensor, "_h _w"]]:
+        """What ``pack_masks`` packed.
+
+        Raises:
+            ValueError: the bytes are damaged.
+        """
+        return [photo[..., 0] > 0.5 for photo in self.unpack()]
+
     def _photo(self, start: int, end: int) -> Float[Tensor, "h w 3"]:
         try:
             with Image.open(io.BytesIO(self.data[start:end].cpu().numpy().tobytes())) as file:
@@ -56,21 +66,47 @@ def pack_photos(
     Raises:
         ValueError: a size or quality that cannot be.
     """
-    if max_side is not None and max_side < 1:
-        raise ValueError(f"max_side={max_side}: a photo has at least 1 pixel a side")
+    _check_side(max_side)
     if not 1 <= quality <= 95:
         raise ValueError(f"quality={quality}: give a JPEG quality from 1 to 95")
-    files = [_file(photo.detach().cpu().numpy(), max_side, quality) for photo in photos]
+    pixels = [_bytes(_limited(photo.detach().cpu().numpy(), max_side)) for photo in photos]
+    return _packed([_file(image, format="JPEG", quality=quality, subsampling=0) for image in pixels])
+
+
+def pack_masks(masks: Sequence[Bool[Tensor, "_h _w"]], *, max_side: int | None = None) -> PackedPhotos:
+    """Pack ``masks``, without loss; of those that are made smaller a pixel is True if all of it was.
+
+    Raises:
+        ValueError: a size that cannot be.
+    """
+    _check_side(max_side)
+    smaller = [_limited(mask.cpu().numpy().astype(np.float32), max_side) > 0.999 for mask in masks]
+    return _packed([_file(mask, format="PNG", optimize=True) for mask in smaller])
+
+
+def _check_side(max_side: int | None) -> None:
+    if max_side is not None and max_side < 1:
+        raise ValueError(f"max_side={max_side}: a photo has at least 1 pixel a side")
+
+
+def _packed(files: list[bytes]) -> PackedPhotos:
     ends = torch.tensor([len(file) for file in files], dtype=torch.int64).cumsum(0)
     return PackedPhotos(torch.frombuffer(bytearray(b"".join(files)) or bytearray(1), dtype=torch.uint8), ends)
 
 
-def _file(photo: np.ndarray, max_side: int | None, quality: int) -> bytes:
-    height, width, _ = photo.shape
-    if max_side is not None and max(height, width) > max_side:
-        factor = max_side / max(height, width)
-        photo = shrink(photo, max(1, round(width * factor)), max(1, round(height * factor)))
+def _limited(image: np.ndarray, max_side: int | None) -> np.ndarray:
+    height, width = image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return image
+    factor = max_side / max(height, width)
+    return shrink(image, max(1, round(width * factor)), max(1, round(height * factor)))
+
+
+def _bytes(photo: np.ndarray) -> np.ndarray:
+    return np.rint(photo.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _file(image: np.ndarray, **options: Any) -> bytes:
     stream = io.BytesIO()
-    pixels = np.rint(photo.clip(0, 1) * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(stream, format="JPEG", quality=quality, subsampling=0)
+    Image.fromarray(image).save(stream, **options)
     return stream.getvalue()

@@ -108,12 +108,14 @@ def train_photo_head(
 
 
 @torch.no_grad()
-def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView]) -> float:
-    """Mean over ``views`` of the gain in PSNR, in dB, of images with the head over those without, none of which reads
-    its own photo; 0 without a view of which a pixel counts. ``views`` are those of ``head.photos`` in that order."""
+def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView], chosen: Sequence[int] | None = None) -> float:
+    """Mean over ``views``, or those of the indices ``chosen``, of the gain in PSNR, in dB, of images with the head over
+    those without, none of which reads its own photo; 0 without a view of which a pixel counts. ``views`` are those of
+    ``head.photos`` in that order."""
     assert len(head.photos.cameras) == len(views)
     gains = []
-    for index, view in enumerate(views):
+    for index in range(len(views)) if chosen is None else chosen:
+        view = views[index]
         if view.mask is not None and not view.mask.any():
             continue
         queries = part_queries(head.photos.without(index), view.camera, view.depth)

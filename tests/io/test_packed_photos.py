@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qsplat.io.packed_photos import PackedPhotos, pack_photos
+from qsplat.io.packed_photos import PackedPhotos, pack_masks, pack_photos
 
 
 def smooth_photo(height: int, width: int, phase: float) -> torch.Tensor:
@@ -41,6 +41,22 @@ def test_colours_outside_the_range_are_clamped():
 
 def test_no_photos_are_none():
     assert pack_photos([]).unpack() == []
+
+
+def test_masks_come_back_as_they_were():
+    masks = [photo[..., 0] > 0.6 for photo in PHOTOS]
+    for mask, back in zip(masks, pack_masks(masks).unpack_masks(), strict=True):
+        assert torch.equal(mask, back)
+
+
+def test_a_pixel_of_a_smaller_mask_counts_if_all_of_it_did():
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    mask[0, 0] = False
+    expected = torch.ones(4, 4, dtype=torch.bool)
+    expected[0, 0] = False
+    assert torch.equal(pack_masks([mask], max_side=4).unpack_masks()[0], expected)
+    with pytest.raises(ValueError, match="max_side=0"):
+        pack_masks([mask], max_side=0)
 
 
 @pytest.mark.parametrize("options", [{"max_side": 0}, {"quality": 0}, {"quality": 96}])

@@ -138,7 +138,7 @@ def test_detached_gaussians_learn_as_without_a_network(capture: Path, configured
 
 
 def test_densification_goes_on_with_the_network_when_asked(capture: Path, configured: Configure):
-    config = with_head(configured(capture, method="qsplat-mcmc", iterations=155), {"start": 0.1, "crop_share": 0.01})
+    config = with_head(configured(capture, method="qsplat-mcmc", iterations=190), {"start": 0.7, "crop_share": 0.01})
     config.pipeline.model.densification = dataclasses.replace(
         config.pipeline.model.densification, max_gaussians=66, with_head=True
     )

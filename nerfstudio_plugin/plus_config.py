@@ -1,0 +1,132 @@
+"""Options of ``qsplat-plus``, and the records of qsplat that they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from nerfstudio_plugin.model_config import SplatModelConfig
+from qsplat.io.packed_photos import QUALITY, pack_photos
+from qsplat.qnn import QnnConfig
+from qsplat.qnn.network import Activation, Precision
+from qsplat.qnn.photos import PhotoConfig
+from qsplat.training.blocks import Blocks
+from qsplat.training.photo_head import RATE
+from qsplat.training.schedule import Schedule
+
+
+@dataclass
+class PhotoHeadOptions:
+    """Options of the network that reads photos."""
+
+    channels: int = QnnConfig.channels
+    """Hidden channels."""
+    layers: int = QnnConfig.layers
+    """Convolutions."""
+    kernel: int = QnnConfig.kernel
+    """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone."""
+    activation: Activation = "leaky_relu"
+    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning."""
+    precision: Precision = "auto"
+    """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
+    start: float = 0.9
+    """Share of the iterations after which the Gaussians no longer move and the network is trained."""
+    crop_share: float = 0.1
+    """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all."""
+
+
+@dataclass
+class PhotoOptions:
+    """Options of the photos that the run keeps and the network reads."""
+
+    count: int = PhotoConfig.count
+    """Photos that are warped into a view."""
+    tolerance: float = PhotoConfig.tolerance
+    """Disagreement of two depths, as a share of them, at which a photo is believed with a weight of 1/e."""
+    angle: float = PhotoConfig.angle
+    """Angle between two lines of sight at which it is, in units of that between neighbouring photos."""
+    quality: int = QUALITY
+    """Quality of the JPEGs in the checkpoint, 1 to 95."""
+    max_side: int | None = None
+    """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
+    and, in the last iterations and in rendering, less memory."""
+
+    def config(self) -> PhotoConfig:
+        """How photos are chosen and trusted."""
+        return PhotoConfig(count=self.count, tolerance=self.tolerance, angle=self.angle)
+
+
+@dataclass
+class PlusModelConfig(SplatModelConfig):
+    """Options of the model of ``qsplat-plus``."""
+
+    _target: type = field(default_factory=lambda: _model_type())
+    qnn: tyro.conf.Suppress[tyro.conf.Fixed[Literal["residual", "none"]]] = "residual"
+    """There is a network in any case."""
+    qnn_options: Annotated[PhotoHeadOptions, tyro.conf.arg(name="qnn")] = field(default_factory=PhotoHeadOptions)
+    """The network's size, arithmetic and time."""
+    sets: int = 2
+    """Sets of Gaussians, each trained in an equal part of the iterations before the network is switched on. Their mean
+    is shown."""
+    photos: PhotoOptions = field(default_factory=PhotoOptions)
+    """The photos that the network reads."""
+
+    def schedule(self, iterations: int) -> Schedule:
+        """The plan of a run of ``iterations``, of which ``blocks`` says what the sets of Gaussians make."""
+        return Schedule(
+            iterations,
+            sh_degree=self.sh_degree,
+            downscales=self.num_downscales,
+            head_share=self.qnn_options.start,
+            mode="frozen",
+            crop_share=self.qnn_options.crop_share,
+            head_rate=RATE,
+        )
+
+    def blocks(self, schedule: Schedule) -> Blocks:
+        """When each set of Gaussians is trained in a run of ``schedule``."""
+        return Blocks(schedule, self.sets)
+
+    def network(self) -> QnnConfig:
+        """The network that reads photos."""
+        options = self.qnn_options
+        return QnnConfig(
+            layers=options.layers,
+            channels=options.channels,
+            kernel=options.kernel,
+            precision=options.precision,
+            activation=options.activation,
+        )
+
+    def check(self, iterations: int, *, resumed: bool) -> None:
+        """As the model without photos, and that everything fits them.
+
+        Raises:
+            ValueError: an option has a value that it cannot have.
+        """
+        super().check(iterations, resumed=resumed)
+        if not resumed:
+            self.blocks(self.schedule(iterations))
+        self.photos.config()
+        pack_photos([], max_side=self.photos.max_side, quality=self.photos.quality)
+        if self.background_color == "random":
+            raise ValueError(
+                "--pipeline.model.background-color random: photos are kept over one colour; give auto, black or white"
+            )
+        if self.use_bilateral_grid:
+            raise ValueError(
+                "--pipeline.model.use-bilateral-grid True: photos are compared as they are; leave it out, or use qsplat"
+            )
+        if self.camera_optimizer.mode != "off":
+            raise ValueError(
+                f"--pipeline.model.camera-optimizer.mode {self.camera_optimizer.mode}: all sets of Gaussians and the "
+                "photos need the same poses; leave it off, or use qsplat"
+            )
+
+
+def _model_type() -> type:
+    from nerfstudio_plugin.plus_model import QsplatPlusModel
+
+    return QsplatPlusModel

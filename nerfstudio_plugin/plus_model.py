@@ -1,0 +1,289 @@
+"""nerfstudio's view of ``qsplat-plus``: several sets of Gaussians, then a network that reads photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import ModuleList, Parameter
+
+from nerfstudio_plugin.cameras import camera_of
+from nerfstudio_plugin.export import ply_being_written
+from nerfstudio_plugin.kept import KeptGaussians, KeptPhotos
+from nerfstudio_plugin.plus_config import PlusModelConfig
+from nerfstudio_plugin.splat_model import Drawn, QsplatModel
+from qsplat.gaussians import Gaussians
+from qsplat.io.scene import View
+from qsplat.qnn import QnnConfig, image_residual, part_queries, window_residual
+from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoQueries
+from qsplat.render import Trace
+from qsplat.training.densification import Densifier
+from qsplat.training.model import ViewOutputs
+from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.photo_head import ShownView, leave_one_out_gain, photo_queries
+from qsplat.training.plus import PlusModel
+from qsplat.training.schedule import Schedule
+
+JUDGED = 32
+"""Training views, evenly chosen, by which the network is judged at the end."""
+
+
+class QsplatPlusModel(QsplatModel):
+    """Each set of Gaussians is trained as ``qsplat`` trains one without a network. Then the first of them is
+    ``gauss_params`` again, the others are ``companions``, and the network is trained on what the photos, which the
+    model keeps, show besides. It is switched off where it does not help by leave-one-out on the training views.
+    """
+
+    config: PlusModelConfig
+
+    def populate_modules(self) -> None:
+        """Gaussians of the first set, the network, and room for what is kept."""
+        super().populate_modules()
+        self.companions = ModuleList()
+        self.photos = KeptPhotos()
+        self._gain: float | None = None
+        self._shown: list[ShownView] = []
+        self._others: list[PhotoQueries] = []
+        self._training_views: Callable[[torch.device], list[View]] | None = None
+
+    def _new_head(self, network: QnnConfig) -> PhotoHead:
+        return PhotoHead(network)
+
+    @property
+    def _head(self) -> PhotoHead:
+        assert isinstance(self.qnn, PhotoHead)
+        return self.qnn
+
+    # A run
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Begin the run of the trainer, and follow its steps."""
+        assert training_callback_attributes.pipeline is not None
+        manager: Any = training_callback_attributes.pipeline.datamanager
+        self._training_views = manager.training_views
+        return super().get_training_callbacks(training_callback_attributes)
+
+    def _begin(self, iterations: int) -> None:
+        if len(self.photos) not in (0, self.num_train_data):
+            raise SystemExit(
+                f"qsplat: the checkpoint keeps {len(self.photos)} photos and this capture has {self.num_train_data} to "
+                "train on: give the capture of the run that it comes from"
+            )
+        super()._begin(iterations)
+
+    @property
+    def _plan(self) -> Schedule:
+        return super()._plan if self.schedule is None else self.config.blocks(self.schedule).plan_at(self.step)
+
+    @property
+    def _plan_step(self) -> int:
+        return self.step if self.schedule is None else self.config.blocks(self.schedule).step_in_plan(self.step)
+
+    def step_cb(self, optimizers: Optimizers, step: int) -> None:
+        """Before an iteration: the next set of Gaussians, if it is its turn, and as without photos."""
+        assert self.schedule is not None
+        self.step, self.optimizers = step, optimizers.optimizers
+        block = self.config.blocks(self.schedule).block_at(step)
+        if block is not None and block > len(self.companions):
+            self.companions.append(KeptGaussians(self.gauss_params))
+            self._put_in_place(self._first_gaussians(torch.initial_seed() + block))
+            self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
+        super().step_cb(optimizers, step)
+
+    def _switch_on(self) -> None:
+        """Keep the photos, and put the first set of Gaussians back in its place."""
+        first, *others = [*self.companions, KeptGaussians(self.gauss_params)]
+        assert isinstance(first, KeptGaussians)
+        self.companions = ModuleList(others)
+        self._put_in_place(gaussians_of(first.parameters_by_name))
+        assert self._training_views is not None
+        background = self.background_color.to(self.device)
+        self.photos.keep(self._training_views(self.device), background, self.config.photos)
+        self._switched_on = True
+
+    def _put_in_place(self, gaussians: Gaussians) -> None:
+        """Make ``gaussians`` those that are trained, by optimizers without a memory."""
+        for name, value in parameters_of(gaussians).items():
+            self.gauss_params[name] = Parameter(value.detach().to(self.device))
+            optimizer = self.optimizers[name]
+            optimizer.state.clear()
+            optimizer.param_groups[0]["params"] = [self.gauss_params[name]]
+
+    def step_post_backward(self, step: int) -> None:
+        """After an iteration: densification, or after the last one the judgement of the network."""
+        if self._phase == "splatting":
+            super().step_post_backward(step)
+            return
+        assert self.schedule is not None
+        self._drawn = None
+        if step + 1 == self.schedule.iterations:
+            self._judge()
+
+    def _judge(self) -> None:
+        views = self._shown_views()
+        count = min(JUDGED, len(views))
+        chosen = [index * len(views) // count for index in range(count)]
+        self._gain = leave_one_out_gain(self._head, views, chosen)
+        by = f"by leave-one-out on {count} views of the training"
+        if self._gain > 0:
+            said = f"gains {self._gain:.2f} dB {by}; the {len(views)} photos take {self.photos.num_bytes} bytes"
+        else:
+            said = (
+                f"does not help ({self._gain:+.2f} dB {by}) and is switched off: what is shown is the mean of "
+                f"{self.config.sets} sets of Gaussians"
+            )
+        CONSOLE.print(f"What the photos correct {said}")
+
+    @property
+    def _is_on(self) -> bool:
+        return self._gain is None or self._gain > 0
+
+    # Images
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """As without photos; once all sets of Gaussians are trained, in evaluation ``rgb`` is their mean with what the
+        photos correct, ``rgb_base`` the first of them, and ``residual`` the difference.
+
+        A view of the training does not read its own photo.
+        """
+        if self._phase == "splatting":
+            return super().get_outputs(camera)
+        if self.training:
+            return self._crop_outputs(camera)
+        if not self.show_qnn.value:
+            return super().get_outputs(camera)
+        if self._is_on and not self._head.photos.cameras:
+            self._head.photos = photo_queries(self._draw_photos(), self.config.photos.config())
+        eye = camera_of(camera).to(self.device)
+        model = self._model([self._seen(one) for one in self._sets()])
+        return self._images(model.render(eye, backend=self.config.rasterizer, left_out=self.photos.index_of(eye)))
+
+    def _crop_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """A view of the training, which the network corrects in a crop by what the other photos say."""
+        assert camera.metadata is not None
+        index: int = camera.metadata["cam_idx"]
+        shown = self._shown_views()[index]
+        height, width, _ = shown.image.shape
+        window = self._plan.head_window_at(self._plan_step, width=width, height=height, generator=self._crops)
+        queries = part_queries(self._others[index], shown.camera, shown.depth)
+        if window is None:
+            residual = image_residual(self._head, shown.image, queries)
+        else:
+            residual = window_residual(self._head, shown.image, queries, window)
+        empty = torch.empty(0, 2, device=self.device)
+        trace = Trace(node=empty, radii=empty[:, 0].int())
+        view = ViewOutputs(shown.image + residual, shown.image, residual, shown.depth, shown.alpha, trace)
+        self._drawn = Drawn(view, shown.camera, window)
+        background = self.background_color.to(self.device)
+        return {"rgb": view.rgb, "rgb_base": view.rgb_base, "background": background}
+
+    def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        if self._phase == "splatting" or not self.training:
+            return super()._target(outputs, batch)
+        shown = self._shown_views()[batch["image_idx"]]
+        return shown.photo, shown.mask
+
+    def _shown_views(self) -> list[ShownView]:
+        """What the Gaussians show of the photos that are kept. In training it stays in memory, beside what each view
+        is told by the others."""
+        if not self._shown:
+            self._shown = self._draw_photos()
+            photos = self._head.photos = photo_queries(self._shown, self.config.photos.config())
+            self._others = [photos.without(index) for index in range(len(self._shown))]
+        return self._shown
+
+    def _draw_photos(self) -> list[ShownView]:
+        sets = [gaussians_of(one) for one in self._sets()]
+        return self._model(sets).shown(self.photos.views(), backend=self.config.rasterizer)
+
+    def _sets(self) -> list[dict[str, Tensor]]:
+        others = [one.parameters_by_name for one in self.companions if isinstance(one, KeptGaussians)]
+        return [dict(self.gauss_params.items()), *others]
+
+    def _model(self, sets: list[Gaussians]) -> PlusModel:
+        return PlusModel(
+            sets=tuple(sets),
+            head=self._head if self._is_on else None,
+            background=self.background_color.to(self.device),
+            config=self.config.raster(depth=True, threads=self._threads),
+        )
+
+    # Files
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """As without photos, the plan of the sets, and the judgement of the network."""
+        head_start = None if self.schedule is None else self.schedule.head_start
+        return {**super().get_extra_state(), "sets": self.config.sets, "head_start": head_start, "gain": self._gain}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over the schedule of a checkpoint.
+
+        Raises:
+            SystemExit: it is of a run of another plan.
+        """
+        super().set_extra_state(state)
+        assert self.schedule is not None
+        ours = {"sets": self.config.sets, "head_start": self.schedule.head_start}
+        theirs = {name: state.get(name) for name in ours}
+        if ours != theirs:
+            raise SystemExit(
+                f"qsplat: the checkpoint is of a run with {theirs}, unlike this one with {ours}: give "
+                "--pipeline.model.sets and --pipeline.model.qnn.start as to the run that it comes from"
+            )
+        self._gain = state["gain"]
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Load a checkpoint with any number of sets, Gaussians and photos.
+
+        Raises:
+            SystemExit: it is of a model of other sizes, or of a run of another plan.
+        """
+        sets: list[dict[str, Tensor]] = []
+        while tensors := _under(f"companions.{len(sets)}.", dict):
+            sets.append(tensors)
+        self.companions = ModuleList(
+            KeptGaussians({name: torch.empty_like(value, device=self.device) for name, value in tensors.items()})
+            for tensors in sets
+        )
+        self.photos.make_room(_under("photos.", dict))
+        self._shown = []
+        self._head.photos = PhotoQueries([])
+        return super().load_state_dict(dict, **kwargs)
+
+    @property
+    def num_gaussians(self) -> int:
+        """Those that an image is made of."""
+        if self._phase == "splatting":
+            return self.num_points
+        return sum(len(one["means"]) for one in self._sets())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know when the images are judged."""
+        if self._phase == "splatting":
+            return ("the run was stopped before its network: this is one set of Gaussians",)
+        photos = f"what {len(self.photos)} photos ({self.photos.num_bytes} bytes) correct"
+        if not self._is_on:
+            photos = "nothing else, since what the photos correct was switched off"
+        return (f"without: the first set of Gaussians; with: the mean of {self.config.sets} sets and {photos}",)
+
+    def _while_exporting(self) -> None:
+        ply = ply_being_written()
+        if ply is not None:
+            CONSOLE.print(
+                f"{ply} holds one set of Gaussians; the mean with the other sets and what the photos correct are only "
+                "in the run"
+            )
+
+
+def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

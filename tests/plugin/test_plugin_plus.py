@@ -1,0 +1,368 @@
+"""qsplat-plus in nerfstudio's trainer: sets of Gaussians one after the other, kept photos, and the network on them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.utils.eval_utils import eval_setup
+from small_capture import HEIGHT, WIDTH, run, write_capture
+
+from nerfstudio_plugin.plus_model import QsplatPlusModel
+from nerfstudio_plugin.runs import load_run
+from qsplat.io.ply import read_gaussians
+
+Configure = Callable[..., Any]
+OUTPUTS = {"rgb", "rgb_base", "residual", "depth", "accumulation"}
+ITERATIONS, SETS = 300, 2
+SWITCH_ON = 180
+
+
+@pytest.fixture(scope="session")
+def plus(configured: Configure) -> Configure:
+    """A configuration with a small network."""
+
+    def configure(data: Path, *, iterations: int = ITERATIONS, **options: Any) -> Any:
+        config = configured(data, method="qsplat-plus", iterations=iterations)
+        model = config.pipeline.model
+        model.qnn_options = replace(model.qnn_options, channels=8, layers=2, start=SWITCH_ON / ITERATIONS)
+        for name, value in options.items():
+            setattr(model, name, value)
+        config.save_config()
+        return config
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def finished(capture: Path, plus: Configure) -> Any:
+    """The trainer of a run, after it."""
+    return run(plus(capture))
+
+
+@pytest.fixture
+def model(finished: Any) -> Any:
+    return finished.pipeline.model.eval()
+
+
+def camera_at(dataset: Any, index: int) -> Any:
+    return dataset.cameras[index : index + 1]
+
+
+def held_out(trainer: Any) -> Any:
+    return camera_at(trainer.pipeline.datamanager.eval_dataset, 0)
+
+
+def gaussians(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.gauss_params.items()}
+
+
+def test_a_run_has_two_sets_its_photos_and_a_network_that_helps(finished: Any, model: Any):
+    assert len(model.companions) == SETS - 1
+    assert not torch.equal(model.companions[0].means, model.means)
+    assert len(model.photos) == model.num_train_data
+    assert model._gain > 0
+    outputs = model.get_outputs_for_camera(held_out(finished))
+    assert set(outputs) == OUTPUTS
+    for name, image in outputs.items():
+        assert image.shape == (HEIGHT, WIDTH, 1 if name in ("depth", "accumulation") else 3)
+        assert bool(torch.isfinite(image).all())
+
+
+def test_a_set_is_trained_as_plain_splatting_trains_it(capture: Path, plus: Configure, configured: Configure):
+    plain = configured(capture, iterations=12)
+    plain.pipeline.model.qnn = "none"
+    expected = gaussians(run(plain).pipeline.model)
+    model = run(plus(capture, iterations=40, sets=2)).pipeline.model
+    for name, value in gaussians(model).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_each_set_starts_anew_by_its_own_schedule(capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch):
+    starts, before = {}, QsplatPlusModel.step_cb
+
+    def watched(model: Any, optimizers: Any, step: int) -> None:
+        before(model, optimizers, step)
+        states = [optimizer.state for name, optimizer in optimizers.optimizers.items() if name != "qnn"]
+        starts[step] = model._plan_step, optimizers.optimizers["means"].param_groups[0]["lr"], any(states)
+
+    monkeypatch.setattr(QsplatPlusModel, "step_cb", watched)
+    run(plus(capture, iterations=25, sets=3))
+    assert starts[0] == starts[5] == starts[10] == (0, 1.6e-4, False)
+    assert starts[4][0] == starts[9][0] == starts[14][0] == 4
+    assert starts[4][1] == starts[14][1] < 1.6e-4
+    assert starts[15][0] == 15
+
+
+def test_only_the_network_moves_in_the_end(capture: Path, plus: Configure):
+    first = run(plus(capture, iterations=20))
+    assert {int(state["step"]) for state in first.optimizers.optimizers["qnn"].state.values()} == {8}
+    assert not first.optimizers.optimizers["means"].state
+    rates = [group["lr"] for group in first.optimizers.optimizers["qnn"].param_groups]
+    assert 0 < rates[0] < 1e-3
+
+
+def test_the_run_is_loaded_and_measured(finished: Any, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    from evaluate import Options, evaluate_run
+
+    shown = model.get_outputs_for_camera(held_out(finished))
+    measured = load_run(finished.base_dir / "config.yml")
+    again = measured.render(measured.views[0].camera)
+    torch.testing.assert_close(again.rgb, shown["rgb"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(again.depth, shown["depth"][..., 0])
+    assert measured.facts.num_gaussians == model.num_points + len(model.companions[0].means)
+    options = Options(load_config=finished.base_dir / "config.yml", output=tmp_path / "out.json", max_pictures=1)
+    report = evaluate_run(options, run=measured)
+    assert any("mean of 2 sets" in note for note in report.notes)
+    assert report.mean.psnr > report.base.psnr
+
+
+def test_a_model_shows_the_same_without_any_capture(finished: Any, model: Any):
+    fresh = finished.config.pipeline.model.setup(
+        scene_box=model.scene_box,
+        num_train_data=model.num_train_data,
+        metadata={"alpha_color": None, "transparent": False},
+        device="cpu",
+        grad_scaler=None,
+        seed_points=None,
+    ).eval()
+    fresh.load_state_dict(model.state_dict())
+    fresh.update_to_step(finished.step)
+    camera = held_out(finished)
+    ours, theirs = (one.get_outputs_for_camera(camera) for one in (fresh, model))
+    for name in OUTPUTS:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
+
+
+def test_what_is_trained_on_is_what_is_kept(finished: Any, model: Any):
+    photos = model.photos.views()
+    for shown, photo in zip(model._shown_views(), photos, strict=True):
+        assert torch.equal(shown.photo, photo.image)
+    original = finished.pipeline.datamanager.training_views(torch.device("cpu"))
+    assert max(float((one.image - other.image).abs().max()) for one, other in zip(photos, original, strict=True)) > 0
+    for one, other in zip(photos, original, strict=True):
+        assert torch.equal(one.camera.cam_from_world, other.camera.cam_from_world)
+        assert (one.camera.fx, one.camera.width) == (other.camera.fx, other.camera.width)
+
+
+@pytest.mark.parametrize("at", [10, 40, 70], ids=["first set", "second set", "network"])
+def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure):
+    """Blocks of 30 iterations, the network from 60 on, 100 in all."""
+    config = plus(capture, iterations=100)
+    config.steps_per_save = at
+    config.save_only_latest_checkpoint = False
+    whole = run(config)
+    again = plus(capture, iterations=99 - at)
+    again.load_dir, again.load_step = whole.checkpoint_dir, at
+    resumed = run(again)
+    ours, theirs = resumed.pipeline.model.eval(), whole.pipeline.model.eval()
+    assert resumed.step == whole.step == 99
+    assert ours.schedule == theirs.schedule
+    assert len(ours.companions) == len(theirs.companions) == 1
+    assert ours._gain is not None
+    if at >= 30:
+        first = (ours if at < 60 else theirs).gauss_params
+        assert all(torch.equal(value, theirs.gauss_params[name]) for name, value in first.items())
+    if at >= 60:
+        assert torch.equal(ours.companions[0].means, theirs.companions[0].means)
+        assert torch.equal(ours.photos.photo_files, theirs.photos.photo_files)
+    _, loaded, _, _ = eval_setup(resumed.base_dir / "config.yml")
+    camera = held_out(resumed)
+    shown = ours.get_outputs_for_camera(camera)["rgb"]
+    torch.testing.assert_close(loaded.model.get_outputs_for_camera(camera)["rgb"], shown, atol=1e-6, rtol=0)
+
+
+def test_a_stopped_run_shows_the_set_that_was_trained(capture: Path, plus: Configure):
+    config = plus(capture, iterations=100)
+    config.steps_per_save = 40
+    config.save_only_latest_checkpoint = False
+    trainer = run(config)
+    (trainer.checkpoint_dir / "step-000000099.ckpt").unlink()
+    (trainer.checkpoint_dir / "step-000000080.ckpt").unlink()
+    stopped = load_run(trainer.base_dir / "config.yml")
+    shown = stopped.render(stopped.views[0].camera)
+    assert torch.equal(shown.rgb, shown.rgb_base)
+    assert stopped.facts.num_gaussians == stopped.model.num_points
+    assert "stopped" in stopped.remarks[0]
+
+
+def test_a_network_that_does_not_help_is_switched_off(
+    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: -0.25)
+    trainer = run(plus(capture, iterations=20))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "does not help (-0.25 dB by leave-one-out on 8 views of the training) and is switched off" in said
+    loaded = load_run(trainer.base_dir / "config.yml")
+    camera = loaded.views[0].camera
+    assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
+    model = loaded.model
+    mean = model._model([model._seen(one) for one in model._sets()]).mean(camera)
+    torch.testing.assert_close(loaded.render(camera).rgb, mean.image.clamp(0, 1))
+    assert any("switched off" in remark for remark in loaded.remarks)
+
+
+def test_a_network_that_helps_says_by_how_much_and_what_the_photos_take(
+    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: 0.25)
+    model = run(plus(capture, iterations=20)).pipeline.model
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"gains 0.25 dB by leave-one-out on 8 views of the training; the 8 photos take {model.photos.num_bytes}" in said
+    )
+
+
+def test_a_view_of_the_training_does_not_read_its_own_photo(finished: Any):
+    """All of one photo is poisoned: its own view stays as it was, another one does not."""
+    model = copy.deepcopy(finished.pipeline.model).eval()
+    cameras = finished.pipeline.datamanager.train_dataset
+    before = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
+    model._head.photos._maps[3][..., :3] = 5.0
+    after = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+
+
+def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
+    cameras = [view.camera for view in model.photos.views()]
+    for index, camera in enumerate(cameras):
+        assert model.photos.index_of(camera) == index
+        assert model.photos.index_of(camera.resized(2 * camera.width, 2 * camera.height)) == index
+    moved = cameras[2].cam_from_world.clone()
+    moved[0, 3] += 1e-3
+    assert model.photos.index_of(replace(cameras[2], cam_from_world=moved)) is None
+    assert model.photos.index_of(replace(cameras[2], fx=1.01 * cameras[2].fx)) is None
+
+
+def test_a_capture_that_holds_nothing_out_is_measured_by_leave_one_out(tmp_path: Path, capture: Path, plus: Configure):
+    config = plus(capture, iterations=30)
+    config.pipeline.datamanager.dataparser.holdout_every = 0
+    config.save_config()
+    measured = load_run(run(config).base_dir / "config.yml")
+    assert not measured.held_out
+    assert [measured.model.photos.index_of(view.camera) for view in measured.views] == list(range(len(measured.views)))
+
+
+def test_without_the_network_the_viewer_sees_the_first_set(finished: Any, model: Any):
+    camera = held_out(finished)
+    whole = model.get_outputs_for_camera(camera)
+    model.show_qnn.value = False
+    plain = model.get_outputs_for_camera(camera)
+    model.show_qnn.value = True
+    torch.testing.assert_close(plain["rgb"], whole["rgb_base"])
+    assert not torch.equal(plain["rgb"], whole["rgb"])
+
+
+def test_a_crop_box_hides_all_sets(finished: Any, model: Any):
+    from nerfstudio.data.scene_box import OrientedBox
+
+    far_away = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    outputs = model.get_outputs_for_camera(held_out(finished), obb_box=far_away)
+    model.crop_box = None
+    assert not outputs["accumulation"].any()
+
+
+@pytest.mark.parametrize("kind", ["masked", "transparent"])
+def test_masks_and_transparent_photos_are_kept(kind: str, tmp_path: Path, plus: Configure):
+    config = plus(write_capture(tmp_path / kind, **{kind: True}), iterations=40)
+    config.pipeline.model.photos.max_side = 24
+    config.save_config()
+    trainer = run(config)
+    views = trainer.pipeline.model.photos.views()
+    assert {tuple(view.image.shape) for view in views} == {(18, 24, 3)}
+    assert {(view.camera.width, view.camera.fx) for view in views} == {(24, 25.0)}
+    if kind == "masked":
+        assert all(view.mask is not None and not view.mask[:, :12].any() and view.mask[:, 12:].all() for view in views)
+    else:
+        assert all(view.mask is None for view in views)
+        for view, photo in zip(views, trainer.pipeline.datamanager.training_views(torch.device("cpu")), strict=True):
+            over_white = photo.image + 1 - photo.alpha[..., None]
+            halved = torch.nn.functional.avg_pool2d(over_white.permute(2, 0, 1), 2).permute(1, 2, 0)
+            assert float((view.image - halved).abs().mean()) < 0.02
+    loaded = load_run(trainer.base_dir / "config.yml")
+    assert torch.isfinite(loaded.render(loaded.views[0].camera).rgb).all()
+
+
+WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "sets": ({"sets": 0}, "sets=0"),
+    "more sets than iterations": ({"sets": 200}, "sets=200"),
+    "random background": ({"background_color": "random"}, "random"),
+    "bilateral grid": ({"use_bilateral_grid": True}, "use-bilateral-grid"),
+    "camera optimizer": ({"camera_optimizer": CameraOptimizerConfig(mode="SO3xR3")}, "SO3xR3"),
+    "start": ({"qnn_options.start": 1.0}, "switch-on at 1.0"),
+    "kernel": ({"qnn_options.kernel": 2}, "kernel=2"),
+    "crop": ({"qnn_options.crop_share": 0.0}, "crop_share=0.0"),
+    "count": ({"photos.count": 0}, "count=0"),
+    "tolerance": ({"photos.tolerance": 0.0}, "tolerance=0.0"),
+    "quality": ({"photos.quality": 99}, "quality=99"),
+    "size": ({"photos.max_side": 0}, "max_side=0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OPTIONS)
+def test_what_a_run_cannot_have_is_refused_in_one_sentence(case: str, capture: Path, plus: Configure):
+    options, said = WRONG_OPTIONS[case]
+    config = plus(capture)
+    for name, value in options.items():
+        *owner, last = name.split(".")
+        setattr(getattr(config.pipeline.model, owner[0]) if owner else config.pipeline.model, last, value)
+    with pytest.raises(SystemExit, match=said) as refusal:
+        run(config)
+    assert str(refusal.value).startswith("qsplat: ")
+    assert "\n" not in str(refusal.value)
+    assert not config.get_checkpoint_dir().exists()
+
+
+def test_a_checkpoint_of_another_plan_is_refused(finished: Any, capture: Path, plus: Configure):
+    config = plus(capture, iterations=4, sets=3)
+    config.load_dir = finished.checkpoint_dir
+    trainer = config.setup(local_rank=0, world_size=1)
+    with pytest.raises(SystemExit, match=r"--pipeline\.model\.sets"):
+        trainer.setup()
+
+
+def test_ns_render_and_ns_eval_take_the_run(finished: Any, tmp_path: Path):
+    from nerfstudio.scripts.eval import ComputePSNR
+    from nerfstudio.scripts.render import DatasetRender
+
+    config = finished.base_dir / "config.yml"
+    DatasetRender(load_config=config, output_path=tmp_path).main()
+    assert {folder.name for folder in (tmp_path / "test").iterdir()} == {"gt-rgb", *OUTPUTS}
+    ComputePSNR(load_config=config, output_path=tmp_path / "results.json").main()
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert results["psnr"] > results["psnr_base"]
+
+
+def test_ns_export_writes_the_first_set_and_says_so(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    try:
+        from nerfstudio.scripts.exporter import ExportGaussianSplat
+    except (ImportError, OSError) as error:
+        pytest.skip(f"nerfstudio's exporter cannot be imported here: {error}")
+    ExportGaussianSplat(load_config=finished.base_dir / "config.yml", output_dir=tmp_path).main()
+    assert 0 < len(read_gaussians(tmp_path / "splat.ply")) <= finished.pipeline.model.num_points
+    assert [path.name for path in tmp_path.iterdir()] == ["splat.ply"]
+    assert "holds one set of Gaussians" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_options_are_those_of_the_command_line():
+    import tyro
+    from nerfstudio.configs.method_configs import all_methods
+
+    default = all_methods["qsplat-plus"]
+    given = {"sets": "3", "qnn.layers": "2", "qnn.start": "0.8", "photos.count": "4", "photos.max-side": "200"}
+    words = [word for name, value in given.items() for word in (f"--pipeline.model.{name}", value)]
+    parsed = tyro.cli(tyro.conf.FlagConversionOff[type(default)], default=default, args=words).pipeline.model
+    assert (parsed.sets, parsed.network().layers, parsed.schedule(10).head_start) == (3, 2, 8)
+    assert (parsed.photos.config().count, parsed.photos.max_side) == (4, 200)
+    for word in ("--pipeline.model.qnn.mode", "--pipeline.model.qnn"):
+        with pytest.raises(SystemExit):
+            tyro.cli(tyro.conf.FlagConversionOff[type(default)], default=default, args=[word, "none"])

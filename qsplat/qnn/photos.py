@@ -129,7 +129,7 @@ class PhotoQueries:
         view = [*pose, camera.fx, camera.fy, camera.cx, camera.cy, *size]
         latest = self._latest
         if latest is None or latest[0] != view:
-            self._latest = latest = (view, self._choice(camera.cropped(None)))
+            self._latest = latest = (view, self._choice(camera))
         return latest[1]
 
     def _choice(self, camera: Camera) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:

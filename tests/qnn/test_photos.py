@@ -193,6 +193,15 @@ def test_weights_follow_the_angle_and_the_share_of_the_view():
     torch.testing.assert_close(found, torch.tensor(expected) * confidence, rtol=2e-3, atol=2e-3)
 
 
+def test_angles_are_counted_in_those_between_neighbours_whatever_strays():
+    camera = eye(0.05)
+    close = [flat(eye(x), 0.1) for x in (0.0, 0.1, 0.2)]
+    near, strayed = told(PhotoQueries(close), camera), told(PhotoQueries([*close, flat(eye(1.5), 0.1)]), camera)
+    assert (near - strayed).abs().mean() < 0.05
+    alone = told(PhotoQueries(close[:1]), camera)
+    assert (alone[..., 4] / alone[..., 3].clamp_min(1e-3)).median() < 0.01, "one photo has no neighbours: half a turn"
+
+
 def test_photos_that_show_most_of_the_view_are_chosen_first():
     queries = PhotoQueries([source(one) for one in ROW], PhotoConfig(count=3))
     assert queries.chosen(ROW[4])[0].tolist()[0] == 4
@@ -268,7 +277,8 @@ def test_a_crop_of_a_window_is_where_it_is_in_the_whole_image():
 def test_other_cameras_are_not_told_what_the_last_one_was():
     """The choice of photos is kept from one crop to the next; pose, focal length and size all tell views apart."""
     queries = PhotoQueries([source(one) for one in ROW], PhotoConfig(count=2))
-    for camera in (ROW[1], ROW[7], replace(ROW[7], fx=400.0, fy=400.0), eye(turn=0.3), eye(turn=0.3, width=20)):
+    wider, closer = replace(ROW[0], width=400), replace(ROW[7], fx=400.0, fy=400.0)
+    for camera in (ROW[0], wider, ROW[7], closer, eye(turn=0.3), eye(turn=0.3, width=20)):
         fresh = PhotoQueries([source(one) for one in ROW], PhotoConfig(count=2))
         assert torch.equal(told(queries, camera), told(fresh, camera))
     pose = ROW[1].cam_from_world.clone()
@@ -353,11 +363,15 @@ def test_a_camera_that_looks_away_is_told_nothing(turn):
 
 
 def test_pixels_without_a_surface_are_told_nothing():
-    queries, camera = PhotoQueries([source(one) for one in ROW]), eye()
+    """Not even what a photo shows of the place where the camera is."""
+    camera, from_behind = eye(), flat(eye(z=-1), 0.5)
+    from_behind = replace(from_behind, depth=torch.ones_like(from_behind.depth))
+    queries = PhotoQueries([from_behind, *(source(one) for one in ROW)], PhotoConfig(count=10))
     depth = depth_of(camera)
     covered = queries(camera, depth)
     depth[:30] = 0
     channels = queries(camera, depth)
+    assert 0 in queries.chosen(camera)[0].tolist()
     assert bool((channels[:30, :, :6] == 0).all())
     assert torch.equal(channels[30:], covered[30:])
 
@@ -409,15 +423,19 @@ def test_wherever_a_camera_is_the_channels_are_finite_and_bounded(x, y, z, turn,
     assert channels[..., :3].abs().max() <= 0.1 * SCALE * 1.01
 
 
-@pytest.mark.parametrize("far", [1e5, 1e8])
+@pytest.mark.parametrize("far", [7e4, 1e8])
 def test_surfaces_too_far_for_half_precision_are_finite(far):
-    """The largest number that half precision has is 65504."""
-    sources = [source(one) for one in ROW]
-    for index, one in enumerate(sources):
-        one.depth[:, index * 5 : 40] = far
-    channels = told(PhotoQueries(sources), eye())
+    """The largest number that half precision has is 65504. Of a photo's own camera every pixel lands on a pixel, and
+    its neighbours count with a weight of exactly 0, which is no number where they are infinite."""
+    camera = Camera(torch.eye(4), 64.0, 64.0, 32.0, 32.0, 64, 64)
+    depth = torch.full((64, 64), 2.0)
+    depth[:, 32:] = far
+    photo = Source(camera, torch.full((64, 64, 3), 0.2), depth, torch.ones(64, 64))
+    channels = PhotoQueries([photo, photo])(camera, depth)
     assert bool(channels.isfinite().all())
-    assert channels[:, 45:][..., 3].mean() > 0.3
+    assert channels[:, :32, 3].min() > 0.5
+    if far < 1e5:
+        assert channels[:, 32:, 3].min() > 0.5, "what is little too far is found nevertheless"
 
 
 def test_surfaces_that_half_precision_can_tell_are_found_at_any_scale():

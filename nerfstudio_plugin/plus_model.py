@@ -270,7 +270,8 @@ class QsplatPlusModel(QsplatModel):
     def remarks(self) -> tuple[str, ...]:
         """What to know when the images are judged."""
         if self._phase == "splatting":
-            return ("the run was stopped before its network: this is one set of Gaussians",)
+            number = f"set {len(self.companions) + 1} of {self.config.sets}"
+            return (f"the run was stopped before its network: this is {number} of the Gaussians, as far as it got",)
         photos = f"what {len(self.photos)} photos ({self.photos.num_bytes} bytes) correct"
         if not self._is_on:
             photos = "nothing else, since what the photos correct was switched off"

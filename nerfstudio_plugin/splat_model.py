@@ -322,7 +322,7 @@ class QsplatModel(SplatfactoModel):
             return {}
         metrics = {
             "psnr": psnr(outputs["rgb"], photo, mask=mask),
-            "gaussian_count": self.num_points,
+            "gaussian_count": self.num_gaussians,
             PHASE: float(get_args(Phase).index(self._phase)),
         }
         self.camera_optimizer.get_metrics_dict(metrics)

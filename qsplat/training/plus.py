@@ -162,9 +162,10 @@ def fit_plus(
 def finish_plus(model: PlusModel, scene: TrainingScene, config: PlusConfig, *, began: float) -> FittedPlus:
     """Train a head on the sets of ``model``, which has none; ``began`` is when the run did, by ``perf_counter``."""
     views = model.shown(scene.train, backend=config.base.backend)
-    with torch.random.fork_rng(devices=[]):
+    device = model.background.device
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(config.base.seed)
-        head = PhotoHead(config.head).to(model.background.device)
+        head = PhotoHead(config.head).to(device)
     head.photos = photo_queries(views, config.photos)
     train_photo_head(
         head,

@@ -206,15 +206,16 @@ def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
 
 def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tuple[Scene, int]:
     """``scene`` with its training photos as JPEGs, over the background of ``model``, and the number of their bytes."""
-    from qsplat.io.packed_photos import pack_photos
+    from qsplat.io.packed_photos import pack_masks, pack_photos
     from qsplat.training.targets import Target
 
     targets = [Target.of(view, 1, "cpu") for view in scene.train]
     kept = pack_photos([target.over(model.background) for target in targets], max_side=side, quality=quality)
-    views = [
-        replace(view, camera=view.camera.resized(photo.shape[1], photo.shape[0]), image=photo, alpha=None)
-        for view, photo in zip(scene.train, kept.unpack(), strict=True)
-    ]
+    views = []
+    for view, photo in zip(scene.train, kept.unpack(), strict=True):
+        mask = None if view.mask is None else pack_masks([view.mask], max_side=side).unpack_masks()[0]
+        camera = view.camera.resized(photo.shape[1], photo.shape[0])
+        views.append(replace(view, camera=camera, image=photo, alpha=None, mask=mask))
     return replace(scene, train=tuple(views)), len(kept.data)
 
 

@@ -24,7 +24,7 @@ def scores_of(scene: Scene, model: SplatModel | PlusModel) -> dict[str, Any]:
     """Scores on training and on held-out views, means and view by view, and the state of the head.
 
     ``base`` is the image without the head's residual. PSNR in dB, ``band_psnr`` from the lowest octave to the highest.
-    ``dead_units`` is the share of hidden units whose ReLU is off at every pixel of at most ``PROBED`` training views,
+    ``dead_units`` is the share of hidden units that are not above 0 at any pixel of at most ``PROBED`` training views,
     ``mean_residual`` the mean absolute residual on held-out views; both are None without a head. A head that reads
     photos reads none that is the view itself.
     """
@@ -52,6 +52,13 @@ def splats_of(model: SplatModel | PlusModel) -> int:
     return sum(len(one) for one in model.sets) if isinstance(model, PlusModel) else len(model.gaussians)
 
 
+def rendered(model: SplatModel | PlusModel, camera: Camera, *, own: int | None) -> ViewOutputs:
+    """A view; ``own`` is the index of the training photo that it is, which is not read."""
+    from qsplat.training.plus import PlusModel
+
+    return model.render(camera, left_out=own) if isinstance(model, PlusModel) else model.render(camera)
+
+
 def dead_units(head: QNN, model: SplatModel | PlusModel, views: Sequence[View]) -> float | None:
     """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``views``, of which
     ``PROBED`` at most are looked at; None for a head without hidden units."""
@@ -68,8 +75,8 @@ def dead_units(head: QNN, model: SplatModel | PlusModel, views: Sequence[View]) 
     hooks = [module.register_forward_pre_hook(watch) for module in hidden]
     try:
         with torch.no_grad():
-            for view in views[:: -(-len(views) // PROBED)]:
-                model.render(view.camera)
+            for index in range(0, len(views), -(-len(views) // PROBED)):
+                rendered(model, views[index].camera, own=index)
     finally:
         for hook in hooks:
             hook.remove()
@@ -82,15 +89,12 @@ def _report(
     scene: str, model: SplatModel | PlusModel, views: Sequence[View], residuals: list[float] | None = None
 ) -> Report:
     from qsplat.metrics.report import RunFacts, evaluate
-    from qsplat.training.plus import PlusModel
 
     facts = RunFacts("ablation", scene, "cpu", None, splats_of(model), None)
     own = {id(view.camera): index for index, view in enumerate(views)} if residuals is None else {}
 
     def render(camera: Camera) -> ViewOutputs:
-        if isinstance(model, PlusModel):
-            return model.render(camera, left_out=own.get(id(camera)))
-        return model.render(camera)
+        return rendered(model, camera, own=own.get(id(camera)))
 
     def take(image: object, photo: object, shown: Any) -> None:
         if residuals is not None:

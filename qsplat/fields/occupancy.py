@@ -77,9 +77,9 @@ class OccupancyGrid(nn.Module):
 
     @property
     def threshold(self) -> Float[Tensor, ""]:
-        """The density below which a cell is empty; at most half the mean, so that a new field is empty nowhere."""
+        """The density below which a cell is empty; below the mean, so that an even field is empty nowhere."""
         cell = 2 / self.config.resolution
-        return torch.minimum(self.density.mean() / 2, self.density.new_tensor(self.config.opacity / cell))
+        return torch.minimum(0.9 * self.density.mean(), self.density.new_tensor(self.config.opacity / cell))
 
     def at(self, coordinates: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
         """The density of the cells that ``coordinates`` lie in; 0 where the cell is empty."""

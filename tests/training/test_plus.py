@@ -231,6 +231,8 @@ def test_the_gain_is_that_of_the_mean_of_the_views(views):
         gains.append(10 * torch.log10(before / after))
     assert leave_one_out_gain(head, some) == pytest.approx(float(torch.stack(gains).mean()), abs=1e-4)
     assert leave_one_out_gain(believing(some, 0.0), some) == 0
+    few = leave_one_out_gain(head, some, [7, 0])
+    assert few == pytest.approx(float(gains[7] + gains[0]) / 2, abs=1e-4)
 
 
 def test_views_of_which_no_pixel_counts_have_no_gain(views):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -77,35 +78,87 @@ class FittedField:
     seconds: float
 
 
+class FieldTraining:
+    """A training of a field on random rays of all views of a scene, step by step.
+
+    ``step`` is the next step to take, ``history`` holds about a hundred records along the way, ``seconds`` is the time
+    spent so far. The caller's random state is left as it was. On a CPU, the process keeps the memory that it frees from
+    now on (``memory.keep_freed_memory``).
+    """
+
+    def __init__(self, scene: TrainingScene, config: FieldFitConfig | None = None) -> None:
+        """Begin.
+
+        Raises:
+            ValueError: the scene has no training views, or their masks leave no pixel.
+        """
+        began = time.perf_counter()
+        self.config = config = config or FieldFitConfig()
+        if config.device == "cpu":
+            keep_freed_memory()
+        background = torch.tensor(config.background or default_background(scene.train))
+        self._pool = RayPool.of(scene.train, background, device=config.device)
+        self._random = Randomness(config.seed, config.device)
+        with self._random.in_use():
+            chosen = replace(config.field, frequencies=with_seed(config.field.frequencies, config.seed))
+            self._model = FieldModel(chosen, region_for(scene), background).to(config.device)
+        self._optimizer = Adam(list(self._model.parameters()), lr=config.rate.initial, fused=True)
+        self.step, self.history = 0, list[FieldStep]()
+        self.seconds = time.perf_counter() - began
+
+    def plan(self, iterations: int) -> None:
+        """Go on as a run of ``iterations`` steps, whose rate is that of its length.
+
+        Raises:
+            ValueError: more steps were taken already.
+        """
+        if iterations < self.step:
+            raise ValueError(f"iterations={iterations}: the training stands at step {self.step}; give a longer run")
+        self.config = replace(self.config, iterations=iterations)
+
+    def advance(self, until: int | None = None, on_step: Callable[[FieldStep], None] | None = None) -> None:
+        """Take the steps from ``step`` up to, not including, ``until`` (the end of the run when None).
+
+        ``on_step`` is called after every step.
+
+        Raises:
+            ValueError: ``until`` lies behind, or beyond the end of the run.
+        """
+        iterations, began = self.config.iterations, time.perf_counter() - self.seconds
+        until = iterations if until is None else until
+        if not self.step <= until <= iterations:
+            raise ValueError(
+                f"until={until}: the training stands at step {self.step} of {iterations}; give one between them"
+            )
+        with self._random.in_use():
+            while self.step < until:
+                record = _take(self.step, self._model, self._pool, self._optimizer, self.config)
+                record = replace(record, seconds=time.perf_counter() - began)
+                if self.step % max(1, iterations // 100) == 0 or self.step + 1 == iterations:
+                    self.history.append(record)
+                self.step += 1
+                if on_step is not None:
+                    on_step(record)
+        self.seconds = time.perf_counter() - began
+
+    def model(self) -> FieldModel:
+        """A copy of the model as it is now, without gradients."""
+        return copy.deepcopy(self._model).eval().requires_grad_(False)
+
+
 def fit_field(
     scene: TrainingScene, config: FieldFitConfig | None = None, *, on_step: Callable[[FieldStep], None] | None = None
 ) -> FittedField:
-    """Train a field on random rays of all views of ``scene``.
+    """Train a field on the views of ``scene`` from the beginning to the end of the run.
 
-    ``on_step`` is called after every step. The random state of the caller is left as it was. On a CPU, the process
-    keeps the memory that it frees from now on (``memory.keep_freed_memory``).
+    ``on_step`` is called after every step. ``FieldTraining`` does the same in parts.
 
     Raises:
         ValueError: the scene has no training views, or their masks leave no pixel.
     """
-    began, config = time.perf_counter(), config or FieldFitConfig()
-    if config.device == "cpu":
-        keep_freed_memory()
-    background = torch.tensor(config.background or default_background(scene.train))
-    pool = RayPool.of(scene.train, background, device=config.device)
-    history: list[FieldStep] = []
-    with Randomness(config.seed, config.device).in_use():
-        chosen = replace(config.field, frequencies=with_seed(config.field.frequencies, config.seed))
-        model = FieldModel(chosen, region_for(scene), background).to(config.device)
-        optimizer = Adam(list(model.parameters()), lr=config.rate.initial, fused=True)
-        for step in range(config.iterations):
-            record = _take(step, model, pool, optimizer, config)
-            record = replace(record, seconds=time.perf_counter() - began)
-            if step % max(1, config.iterations // 100) == 0 or step + 1 == config.iterations:
-                history.append(record)
-            if on_step is not None:
-                on_step(record)
-    return FittedField(model.eval().requires_grad_(False), tuple(history), time.perf_counter() - began)
+    training = FieldTraining(scene, config)
+    training.advance(on_step=on_step)
+    return FittedField(training.model(), tuple(training.history), training.seconds)
 
 
 def field_loss(marched: Marched, photo: Float[Tensor, "r 3"], background: Float[Tensor, "3"]) -> Float[Tensor, ""]:

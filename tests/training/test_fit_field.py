@@ -15,7 +15,7 @@ from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.metrics.psnr import psnr
 from qsplat.render import rasterize
 from qsplat.training.field_presets import field_preset
-from qsplat.training.fit_field import FieldFitConfig, fit_field, region_for
+from qsplat.training.fit_field import FieldFitConfig, FieldTraining, fit_field, region_for
 from qsplat.training.optimizers import Rate
 
 TINY = FieldConfig(
@@ -118,6 +118,37 @@ def test_every_step_is_reported(capture):
     assert all(later.seconds > earlier.seconds for earlier, later in itertools.pairwise(records))
     assert all(0 < record.evaluations <= 64 * 8 for record in records)
     assert all(record.psnr > 0 and record.loss > 0 for record in records)
+
+
+def test_a_training_in_parts_gives_the_bits_of_one_in_one_go(capture):
+    field = replace(TINY, frequencies=Fourier(16, 1.0))
+    whole = fit_field(capture, replace(SHORT, field=field))
+    parts = FieldTraining(capture, replace(SHORT, field=field, iterations=7))
+    parts.plan(20)
+    for until in (3, 3, 11, None):
+        parts.advance(until)
+        parts.model().render(capture.train[0].camera)
+    assert (parts.step, len(parts.history)) == (20, 20)
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in parts.model().state_dict().items())
+
+
+def test_the_rate_follows_the_planned_length(capture):
+    shorter, longer = (FieldTraining(capture, SHORT) for _ in range(2))
+    longer.plan(40)
+    for training in (shorter, longer):
+        training.advance(10)
+    assert not torch.equal(shorter.model().field.density_head.weight, longer.model().field.density_head.weight)
+
+
+@pytest.mark.parametrize("until", [4, 21])
+def test_a_training_goes_neither_back_nor_beyond_its_end(capture, until):
+    training = FieldTraining(capture, SHORT)
+    training.advance(5)
+    with pytest.raises(ValueError, match=f"until={until}: the training stands at step 5 of 20"):
+        training.advance(until)
+    with pytest.raises(ValueError, match="iterations=4: the training stands at step 5"):
+        training.plan(4)
 
 
 def test_the_loss_adds_the_coarse_pass(capture):

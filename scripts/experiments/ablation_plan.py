@@ -12,23 +12,8 @@ from typing import Any
 
 from ablation_cache import Cache, key_of
 from ablation_variants import REFERENCE, VARIANTS, Headed, Plain, Plus, Variant
+from captures import Capture
 from holdouts import HoldOut
-
-
-@dataclass(frozen=True)
-class Capture:
-    """A scene before its photos are read: its folder, how many photos it has, their bytes, and their size as used."""
-
-    folder: str
-    name: str
-    photos: int
-    bytes: int
-    sizes: tuple[tuple[int, int], ...]
-    max_side: int
-
-    def settings(self) -> dict[str, Any]:
-        """What makes it another scene: not where its folder lies."""
-        return {name: value for name, value in asdict(self).items() if name != "folder"}
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,11 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # for what experiment
 
 from ablation_cache import Cache, code_digest
 from ablation_pairs import comparisons, over_scenes
-from ablation_plan import Capture, Cell, Run, State, jobs_of, runs_of
+from ablation_plan import Cell, Run, State, jobs_of, runs_of
 from ablation_progress import Progress
 from ablation_tables import page
 from ablation_variants import REFERENCE, Headed, Variant, chosen, listing
+from captures import read_capture
 from holdouts import EVERY, HoldOut
 from workers import work_off
 
@@ -136,7 +137,7 @@ def cells_of(given: argparse.Namespace, variants: Sequence[Variant]) -> list[Cel
     jointly = [one.name for one in variants if isinstance(one, Headed) and one.mode != "frozen" and one.start is None]
     if learning > given.iterations and jointly:
         raise ValueError(f"--head-iterations {learning} are more than --iterations {given.iterations}: give fewer")
-    captures = [capture(folder, given.max_side) for folder in given.scenes]
+    captures = [read_capture(folder, max_side=given.max_side, holdout_every=EVERY) for folder in given.scenes]
     names = [one.name for one in captures]
     if len(set(names)) < len(names):
         raise ValueError(f"scenes named {', '.join(names)}: give folders of different names")
@@ -146,27 +147,6 @@ def cells_of(given: argparse.Namespace, variants: Sequence[Variant]) -> list[Cel
         for one in captures
         for way in WAYS[given.hold_out]
     ]
-
-
-def capture(folder: Path, max_side: int) -> Capture:
-    """What the files of a scene say about it.
-
-    Raises:
-        ValueError: they are no capture.
-    """
-    from qsplat.io.transforms import read_frames
-
-    frames = read_frames(folder, holdout_every=EVERY)
-    every = (*frames.train, *frames.test)
-    cameras = [frame.camera_at(max_side=max_side) for frame in every]
-    return Capture(
-        folder=str(folder.resolve()),
-        name=frames.name,
-        photos=len(every),
-        bytes=sum(frame.path.stat().st_size for frame in every),
-        sizes=tuple(sorted({(camera.width, camera.height) for camera in cameras})),
-        max_side=max_side,
-    )
 
 
 def rows_of(runs: Sequence[Run], cache: Cache, failures: Mapping[str, str]) -> list[dict[str, Any]]:

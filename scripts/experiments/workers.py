@@ -116,10 +116,15 @@ def _serve(do: Callable[[J], object], connection: Connection) -> None:
 
 
 def _failure(do: Callable[[J], object], job: J) -> str | None:
-    """Do ``job``; None, or why that failed in one line."""
+    """Do ``job``; None, or why that failed."""
     try:
         do(job)
     except Exception as error:
-        said = " ".join(str(error).split())
-        return said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}"
+        return reason_of(error)
     return None
+
+
+def reason_of(error: Exception) -> str:
+    """Why a job failed, in one line."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}"

@@ -1,0 +1,60 @@
+"""What an experiment is told, and what it answers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to measure.
+
+    Args:
+        seeds: repetitions, with the seeds from 0 up to ``seeds`` - 1.
+        quick: a tiny run that shows that everything works, and says nothing about the claim.
+        data: folder with ``images`` and ``scenes``; None where there is none.
+    """
+
+    seeds: int
+    quick: bool
+    data: Path | None = None
+
+    def each_seed(self) -> Iterator[int]:
+        """The seeds, each announced on the standard error stream."""
+        for seed in range(self.seeds):
+            print(f"  seed {seed + 1} of {self.seeds}", file=sys.stderr, flush=True)
+            yield seed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim held, and by how much.
+
+    ``held`` is None where it could not be measured here; ``by`` then says why.
+    """
+
+    claim: str
+    held: bool | None
+    by: str
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and standard deviation of ``values`` over seeds, such as ``+1.20 ± 0.05``; the values may be differences."""
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    shown = "?" if math.isnan(spread) else f"{spread:.2f}"
+    return f"{statistics.fmean(values):+.2f} ± {shown}"
+
+
+def larger(claim: str, first: Sequence[float], second: Sequence[float], *, unit: str) -> Verdict:
+    """The verdict that ``first`` is larger than ``second`` on average over the same seeds.
+
+    ``by`` gives the mean difference, its standard deviation and how many seeds agree in sign.
+    """
+    gaps = [one - other for one, other in zip(first, second, strict=True)]
+    agreeing = sum(gap > 0 for gap in gaps)
+    return Verdict(claim, statistics.fmean(gaps) > 0, f"{interval(gaps)} {unit}, {agreeing} of {len(gaps)} pairs")

@@ -15,6 +15,7 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.datasets import FrameDataset, PhotoDataset
 from nerfstudio_plugin.refusals import in_one_sentence
 from nerfstudio_plugin.views import view_of
+from qsplat.cameras import Camera
 from qsplat.io.scene import View
 from qsplat.training.seeding import seed_in_view
 
@@ -75,11 +76,13 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     def training_views(self, device: torch.device) -> list[View]:
         """The photos to train on, by their index."""
+        pairs = zip(self.training_cameras(), self.cached_train, strict=True)
+        return [view_of(camera, photo, device) for camera, photo in pairs]
+
+    def training_cameras(self) -> list[Camera]:
+        """Those that took the photos to train on, by their index."""
         cameras = self.train_dataset.cameras
-        return [
-            view_of(camera_of(cameras[index : index + 1]), photo, device)
-            for index, photo in enumerate(self.cached_train)
-        ]
+        return [camera_of(cameras[index : index + 1]) for index in range(len(cameras))]
 
     def _add_random_points(self) -> None:
         generator = torch.Generator().manual_seed(torch.initial_seed())

@@ -17,6 +17,7 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.export import ply_being_written
 from nerfstudio_plugin.kept import KeptGaussians, KeptPhotos
 from nerfstudio_plugin.plus_config import PlusModelConfig
+from nerfstudio_plugin.refusals import in_one_sentence
 from nerfstudio_plugin.splat_model import Drawn, QsplatModel
 from qsplat.gaussians import Gaussians
 from qsplat.io.scene import View
@@ -27,8 +28,8 @@ from qsplat.render import Trace
 from qsplat.training.densification import Densifier
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
-from qsplat.training.photo_head import ShownView, leave_one_out_gain, photo_queries
-from qsplat.training.plus import PlusModel
+from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries
+from qsplat.training.plus import NEXT_SET, PlusModel
 from qsplat.training.schedule import Schedule
 
 JUDGED = 32
@@ -95,7 +96,7 @@ class QsplatPlusModel(QsplatModel):
         block = self.config.blocks(self.schedule).block_at(step)
         if block is not None and block > len(self.companions):
             self.companions.append(KeptGaussians(self.gauss_params))
-            self._put_in_place(self._first_gaussians(torch.initial_seed() + block))
+            self._put_in_place(self._first_gaussians(torch.initial_seed() + block * NEXT_SET))
             self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
         super().step_cb(optimizers, step)
 
@@ -134,18 +135,18 @@ class QsplatPlusModel(QsplatModel):
         chosen = [index * len(views) // count for index in range(count)]
         self._gain = leave_one_out_gain(self._head, views, chosen)
         by = f"by leave-one-out on {count} views of the training"
-        if self._gain > 0:
+        if self._is_on:
             said = f"gains {self._gain:.2f} dB {by}; the {len(views)} photos take {self.photos.num_bytes} bytes"
         else:
             said = (
-                f"does not help ({self._gain:+.2f} dB {by}) and is switched off: what is shown is the mean of "
+                f"does not help ({self._gain:+.3f} dB {by}) and is switched off: what is shown is the mean of "
                 f"{self.config.sets} sets of Gaussians"
             )
         CONSOLE.print(f"What the photos correct {said}")
 
     @property
     def _is_on(self) -> bool:
-        return self._gain is None or self._gain > 0
+        return self._gain is None or self._gain >= LEAST_GAIN
 
     # Images
 
@@ -203,7 +204,9 @@ class QsplatPlusModel(QsplatModel):
 
     def _draw_photos(self) -> list[ShownView]:
         sets = [gaussians_of(one) for one in self._sets()]
-        return self._model(sets).shown(self.photos.views(), backend=self.config.rasterizer)
+        with in_one_sentence():
+            photos = self.photos.views()
+        return self._model(sets).shown(photos, backend=self.config.rasterizer)
 
     def _sets(self) -> list[dict[str, Tensor]]:
         others = [one.parameters_by_name for one in self.companions if isinstance(one, KeptGaussians)]

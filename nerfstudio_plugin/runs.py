@@ -14,6 +14,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
 from nerfstudio_plugin.cameras import camera_of, cameras_of
+from nerfstudio_plugin.datamanager import QsplatDataManager
 from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
 from nerfstudio_plugin.splat_model import QsplatModel
 from nerfstudio_plugin.views import view_of
@@ -45,12 +46,21 @@ class Run:
     views: tuple[View, ...]
     held_out: bool
     facts: RunFacts
+    photos: QsplatDataManager
     remarks: tuple[str, ...] = ()
 
     @property
     def background(self) -> Float[Tensor, "3"]:
         """RGB that the model renders over, and that photos with alpha are compared over."""
         return self.model.background_color
+
+    def training_views(self) -> list[View]:
+        """The views that the model was trained on, which are named by number, on the CPU."""
+        return self.photos.training_views(torch.device("cpu"))
+
+    def training_cameras(self) -> list[Camera]:
+        """Where those views were taken. No photo is read for it."""
+        return self.photos.training_cameras()
 
     @torch.no_grad()
     def render(self, camera: Camera) -> Shown:
@@ -75,6 +85,8 @@ def load_run(config: Path) -> Run:
     """
     from nerfstudio.utils.eval_utils import eval_load_checkpoint
 
+    if not config.is_file():
+        raise ValueError(f"{config} does not exist: give the config.yml in the folder of a run of ns-train")
     settings = _settings(config)
     settings.load_dir = config.parent / "nerfstudio_models"
     checkpoint = newest_checkpoint(settings.load_dir)
@@ -104,7 +116,7 @@ def load_run(config: Path) -> Run:
         train_seconds=model.train_seconds,
     )
     held_out = set(manager.train_dataset.image_filenames).isdisjoint(paths)
-    return Run(model, tuple(views), held_out, facts, model.remarks)
+    return Run(model, tuple(views), held_out, facts, manager, model.remarks)
 
 
 def _settings(config: Path) -> TrainerConfig:

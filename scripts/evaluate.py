@@ -103,10 +103,6 @@ def print_report(report: Report) -> None:
 
 
 def _check(options: Options) -> None:
-    if not options.load_config.is_file():
-        raise ValueError(
-            f"{options.load_config} does not exist: give the config.yml in the folder of a run of ns-train"
-        )
     if options.max_pictures < 0:
         raise ValueError(f"--max-pictures {options.max_pictures}: give 0 for none, or more")
     if options.output.is_dir():

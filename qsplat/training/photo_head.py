@@ -23,6 +23,9 @@ from qsplat.training.optimizers import EPSILON
 
 RATE = 1e-3
 """Initial learning rate, which goes to 0 by a cosine."""
+LEAST_GAIN = 0.01
+"""Gain in dB by leave-one-out below which a head counts as no help: trainings of a head that learns nothing of use came
+out at 0.002 above or below 0."""
 
 
 @dataclass(frozen=True)

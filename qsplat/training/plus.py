@@ -19,9 +19,12 @@ from qsplat.qnn.queries import part_queries
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
 from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.model import ViewOutputs
-from qsplat.training.photo_head import ShownView, leave_one_out_gain, photo_queries, train_photo_head
+from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries, train_photo_head
 from qsplat.training.targets import Target, TrainingView
 from qsplat.training.training import StepRecord, Training
+
+NEXT_SET = 1000
+"""From a set's seed to that of the next: far enough that runs of neighbouring seeds share no set."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class PlusConfig:
     """How to train.
 
     Args:
-        base: each set of Gaussians, from seeds that count up from its own; its head is left out.
+        base: each set of Gaussians, from seeds that count up by NEXT_SET from its own; its head is left out.
         sets: number of sets.
         head: the network.
         photos: how photos are chosen.
@@ -130,7 +133,7 @@ class PlusConfig:
 @dataclass(frozen=True)
 class FittedPlus:
     """A finished run: the model without gradients, the gain of its head over the mean of the sets in dB by
-    leave-one-out on the training views, and the duration. The model has no head where that gain is not above 0."""
+    leave-one-out on the training views, and the duration. The model has no head where that gain is below LEAST_GAIN."""
 
     model: PlusModel
     leave_one_out: float
@@ -150,7 +153,7 @@ def fit_plus(
     config, began = config or PlusConfig(), time.perf_counter()
     models = []
     for index in range(config.sets):
-        training = Training(scene, replace(config.base, head=None, seed=config.base.seed + index))
+        training = Training(scene, replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET))
         training.advance(on_step=on_step)
         models.append(training.model())
     sets = tuple(model.gaussians for model in models)
@@ -177,4 +180,4 @@ def finish_plus(model: PlusModel, scene: TrainingScene, config: PlusConfig, *, b
     )
     head.eval().requires_grad_(False)
     gain = leave_one_out_gain(head, views)
-    return FittedPlus(replace(model, head=head if gain > 0 else None), gain, time.perf_counter() - began)
+    return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 GROWTH = 1.4
 """First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
 benchmarks."""
-NEXT_SET = 1000
-"""What is added to the seed for each further set of Gaussians."""
 TRIES = 3
 TOLERANCE = 0.05
 """A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
@@ -102,7 +100,7 @@ class Laboratory:
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
         from qsplat.qnn.photos import PhotoConfig
-        from qsplat.training.plus import PlusConfig, PlusModel, finish_plus
+        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus
 
         scene, sets, spent = scene_of(cell), [], Seconds()
         for index in range(variant.sets):

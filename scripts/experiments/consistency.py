@@ -76,7 +76,7 @@ def measure_run(options: Options) -> tuple[RunFacts, Consistency]:
     from qsplat.metrics.consistency import consistency
 
     run = load_run(options.load_config)
-    path = smooth_path(capture(options.load_config, run), options.frames)
+    path = smooth_path(capture(run), options.frames)
 
     def render(camera: Camera) -> Shot:
         shown = run.render(camera)
@@ -91,19 +91,11 @@ def measure_run(options: Options) -> tuple[RunFacts, Consistency]:
     return run.facts, found
 
 
-def capture(config: Path, run: Run) -> list[Camera]:
+def capture(run: Run) -> list[Camera]:
     """The poses of all photos of a run, trained on and held out, with the lens of the first that is held out."""
-    import yaml
-
-    from nerfstudio_plugin.cameras import camera_of
-
-    settings = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader).pipeline.datamanager
-    settings.dataparser.data = settings.data or settings.dataparser.data
-    trained = settings.dataparser.setup().get_dataparser_outputs("train").cameras
     lens = run.views[0].camera
-    poses = [camera_of(trained[index : index + 1]).cam_from_world for index in range(len(trained))]
-    photos = [view.camera.cam_from_world for view in run.views]
-    return [replace(lens, cam_from_world=pose.to(lens.cam_from_world)) for pose in photos + poses]
+    cameras = [*run.training_cameras(), *(view.camera for view in run.views)]
+    return [replace(lens, cam_from_world=camera.cam_from_world.to(lens.cam_from_world)) for camera in cameras]
 
 
 def writer(folder: Path) -> Callable[[int, Frame], None]:
@@ -196,10 +188,6 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _check(options: Options) -> None:
-    if not options.load_config.is_file():
-        raise ValueError(
-            f"{options.load_config} does not exist: give the config.yml in the folder of a run of ns-train"
-        )
     if options.long_range < 2:
         raise ValueError(f"--long-range {options.long_range}: give at least 2")
     if options.frames <= options.long_range:

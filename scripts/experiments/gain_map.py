@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from gain_views import GainMap
 
     from nerfstudio_plugin.runs import Run
-    from qsplat.io.scene import View
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def map_run(options: Options) -> tuple[GainMap, Verdict]:
     if not run.held_out:
         raise ValueError(f"{run.facts.scene} holds nothing out: train with held-out views (every 8th by default)")
     background = run.background
-    found = map_gain(run.render, training_views(options.load_config), run.views, background=background)
+    found = map_gain(run.render, run.training_views(), run.views, background=background)
     said = verdict(found)
     chosen = range(0, len(run.views), max(1, -(-len(run.views) // max(1, options.max_pictures))))
     shown = [run.views[index] for index in chosen][: options.max_pictures]
@@ -74,23 +73,6 @@ def map_run(options: Options) -> tuple[GainMap, Verdict]:
     with written_whole(options.json) as temporary:
         temporary.write_text(json.dumps(as_json(run, found, said), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return found, said
-
-
-def training_views(config: Path) -> tuple[View, ...]:
-    """The views that the run of ``config``, which can be loaded, was trained on; they are named by number."""
-    import torch
-    import yaml
-
-    from nerfstudio_plugin.cameras import camera_of
-    from nerfstudio_plugin.views import view_of
-
-    settings = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    manager = settings.pipeline.datamanager.setup(device="cpu", test_mode="test")
-    photos = manager.cached_train
-    cameras = manager.train_dataset.cameras
-    return tuple(
-        view_of(camera_of(cameras[index : index + 1]), photo, torch.device("cpu")) for index, photo in enumerate(photos)
-    )
 
 
 def as_json(run: Run, found: GainMap, said: Verdict) -> dict[str, Any]:
@@ -148,10 +130,6 @@ def print_map(found: GainMap) -> None:
 
 
 def _check(options: Options) -> None:
-    if not options.load_config.is_file():
-        raise ValueError(
-            f"{options.load_config} does not exist: give the config.yml in the folder of a run of ns-train"
-        )
     if options.max_pictures < 0:
         raise ValueError(f"--max-pictures {options.max_pictures}: give 0 for none, or more")
     if options.json.is_dir():

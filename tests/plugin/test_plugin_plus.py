@@ -18,6 +18,7 @@ from small_capture import HEIGHT, WIDTH, run, write_capture
 from nerfstudio_plugin.plus_model import QsplatPlusModel
 from nerfstudio_plugin.runs import load_run
 from qsplat.io.ply import read_gaussians
+from qsplat.qnn.photos import PhotoQueries
 
 Configure = Callable[..., Any]
 OUTPUTS = {"rgb", "rgb_base", "residual", "depth", "accumulation"}
@@ -194,13 +195,19 @@ def test_a_stopped_run_shows_the_set_that_was_trained(capture: Path, plus: Confi
     assert "stopped" in stopped.remarks[0]
 
 
+@pytest.mark.parametrize(("gain", "told"), [(-0.25, "-0.250"), (0.004, "+0.004")])
 def test_a_network_that_does_not_help_is_switched_off(
-    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capture: Path,
+    plus: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gain: float,
+    told: str,
 ):
-    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: -0.25)
+    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: gain)
     trainer = run(plus(capture, iterations=20))
     said = " ".join(capsys.readouterr().out.split())
-    assert "does not help (-0.25 dB by leave-one-out on 8 views of the training) and is switched off" in said
+    assert f"does not help ({told} dB by leave-one-out on 8 views of the training) and is switched off" in said
     loaded = load_run(trainer.base_dir / "config.yml")
     camera = loaded.views[0].camera
     assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
@@ -241,6 +248,14 @@ def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
     moved[0, 3] += 1e-3
     assert model.photos.index_of(replace(cameras[2], cam_from_world=moved)) is None
     assert model.photos.index_of(replace(cameras[2], fx=1.01 * cameras[2].fx)) is None
+
+
+def test_a_damaged_photo_is_refused_in_one_sentence(finished: Any):
+    model = copy.deepcopy(finished.pipeline.model).eval()
+    model.photos.photo_files[: int(model.photos.photo_ends[0])] = 0
+    model._shown, model._head.photos = [], PhotoQueries([])
+    with pytest.raises(SystemExit, match="qsplat: a photo that the model keeps is damaged"):
+        model.get_outputs_for_camera(held_out(finished))
 
 
 def test_a_capture_that_holds_nothing_out_is_measured_by_leave_one_out(tmp_path: Path, capture: Path, plus: Configure):

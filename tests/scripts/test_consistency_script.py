@@ -68,7 +68,7 @@ def test_the_path_sees_training_and_held_out_cameras(script, options):
     from nerfstudio_plugin.runs import load_run
 
     run = load_run(options.load_config)
-    cameras = script.capture(options.load_config, run)
+    cameras = script.capture(run)
     assert len(cameras) == 10
     centers = torch.stack([camera.center for camera in cameras])
     assert torch.pdist(centers).min() > 0.1

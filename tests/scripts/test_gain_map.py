@@ -354,8 +354,10 @@ def test_pictures_of_residuals_can_be_left_out(gain, options):
 
 
 def test_training_views_are_the_photos_of_the_training(gain, run, request):
+    from nerfstudio_plugin.runs import load_run
+
     photos = request.getfixturevalue("capture") / "images"
-    found = gain.map.training_views(run / "config.yml")
+    found = load_run(run / "config.yml").training_views()
     assert len(found) == 8
     for view, number in zip(found, (1, 2, 3, 4, 5, 6, 7, 9), strict=True):
         with Image.open(photos / f"{number}.png") as photo:

@@ -25,7 +25,7 @@ from qsplat.training.photo_head import (
     photo_queries,
     train_photo_head,
 )
-from qsplat.training.plus import PlusConfig, PlusModel, finish_plus, fit_plus
+from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus, fit_plus
 from qsplat.training.schedule import Schedule
 
 SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
@@ -292,6 +292,14 @@ def test_a_head_that_makes_views_worse_is_left_out(truth, capture, monkeypatch):
     assert torch.equal(fitted.model.render(camera).rgb, model.render(camera).rgb)
 
 
+@pytest.mark.parametrize(("gain", "kept"), [(0.002, False), (0.02, True)])
+def test_a_gain_within_noise_is_no_help(truth, capture, monkeypatch, gain, kept):
+    monkeypatch.setattr(plus, "leave_one_out_gain", lambda *_: gain)
+    fitted = finish_plus(PlusModel((miscoloured(truth),)), capture, SHORT, began=0.0)
+    assert fitted.leave_one_out == gain
+    assert (fitted.model.head is not None) is kept
+
+
 def test_a_single_photo_leaves_nothing_to_learn_from(truth, capture):
     fitted = finish_plus(PlusModel((miscoloured(truth),)), replace(capture, train=capture.train[:1]), SHORT, began=0.0)
     assert fitted.leave_one_out == 0
@@ -309,12 +317,12 @@ def test_photos_may_be_of_different_sizes(truth, capture, sizes):
     assert math.isfinite(fitted.leave_one_out)
 
 
-def test_a_run_trains_sets_from_seeds_that_count_up_and_then_the_head(capture):
+def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
     config, records = replace(SHORT, base=replace(BASE, seed=3)), []
     fitted = fit_plus(capture, config, on_step=records.append)
     assert [record.step for record in records] == 2 * list(range(20))
     for index, one in enumerate(fitted.model.sets):
-        assert same(one, fit(capture, replace(BASE, seed=3 + index)).model.gaussians)
+        assert same(one, fit(capture, replace(BASE, seed=3 + index * NEXT_SET)).model.gaussians)
     assert not same(*fitted.model.sets)
     assert fitted.seconds > 0
     assert math.isfinite(fitted.leave_one_out)

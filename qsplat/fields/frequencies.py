@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from qsplat.encodings import Fourier, Positional
+from qsplat.frequency_tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,12 @@ class Sine:
             raise ValueError(f"omega={self.omega}, hidden_omega={self.hidden_omega}: both must be finite and above 0")
 
 
-Frequencies = Positional | Fourier | Sine
+Frequencies = Positional | Fourier | Sine | Tokens
 
 
 def frequency_of(frequencies: Frequencies) -> float:
-    """The octaves of an encoding (L), the scale of Fourier features (sigma), or the first omega of a SIREN."""
+    """The octaves of an encoding (L), the scale of Fourier features (sigma), the first omega of a SIREN, or the
+    deviation of the lowest octave of tokens in radians per unit."""
     match frequencies:
         case Positional():
             return float(frequencies.octaves)
@@ -32,10 +34,12 @@ def frequency_of(frequencies: Frequencies) -> float:
             return frequencies.scale
         case Sine():
             return frequencies.omega
+        case Tokens():
+            return 1 / frequencies.sigma
 
 
 def with_frequency(frequencies: Frequencies, value: float) -> Frequencies:
-    """The same with another L, sigma or omega.
+    """The same with another value of ``frequency_of``.
 
     Raises:
         ValueError: it is not above 0, or L is no whole number.
@@ -49,8 +53,10 @@ def with_frequency(frequencies: Frequencies, value: float) -> Frequencies:
             return replace(frequencies, scale=float(value))
         case Sine():
             return replace(frequencies, omega=float(value))
+        case Tokens():
+            return replace(frequencies, sigma=1 / value if value > 0 else float(value))
 
 
 def with_seed(frequencies: Frequencies, seed: int) -> Frequencies:
     """The same with other random frequencies, where there are any."""
-    return replace(frequencies, seed=seed) if isinstance(frequencies, Fourier) else frequencies
+    return replace(frequencies, seed=seed) if isinstance(frequencies, Fourier | Tokens) else frequencies

@@ -15,6 +15,7 @@ from qsplat.fields.frequencies import Frequencies, Sine
 from qsplat.fields.network import Trunk
 from qsplat.fields.occupancy import OccupancyConfig
 from qsplat.fields.siren import SineLayer, linear_after_sines
+from qsplat.frequency_tokens import Tokens
 from qsplat.precision import Precision, uses_bfloat16
 
 
@@ -35,7 +36,7 @@ class FieldConfig:
     """A radiance field and how rays are sampled. The defaults are those of NeRF.
 
     Args:
-        frequencies: encoding of the position, or sines.
+        frequencies: encoding of the position, sines, or tokens that it attends to.
         depth, width, skip: of the layers before density.
         view_width: channels of the one layer that sees the viewing direction.
         view_octaves: of the encoding of the direction.
@@ -59,6 +60,8 @@ class FieldConfig:
             raise ValueError(
                 f"depth={self.depth}, width={self.width}, view_width={self.view_width}: each is at least 1"
             )
+        if isinstance(self.frequencies, Tokens):
+            self.frequencies.check(self.width)
 
 
 class RadianceField(nn.Module):

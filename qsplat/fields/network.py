@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from qsplat.encodings import encoder
 from qsplat.fields.frequencies import Frequencies, Sine
 from qsplat.fields.mlp import Mlp
+from qsplat.fields.rffca import TokenEncoding, TokenLayers
 from qsplat.fields.siren import SineLayer, linear_after_sines
+from qsplat.frequency_tokens import Tokens
 
 
 class Trunk(nn.Module):
@@ -19,7 +21,8 @@ class Trunk(nn.Module):
     """
 
     def __init__(self, frequencies: Frequencies, dims: int, *, width: int, depth: int, skip: int | None = None) -> None:
-        """``skip`` is that of ``Mlp``. A SIREN has none: its initialisation holds for layers that see sines alone."""
+        """``skip`` is that of ``Mlp``. A SIREN has none: its initialisation holds for layers that see sines alone. Nor
+        has attention, every block of which sees the waves."""
         super().__init__()
         self.encoding: nn.Module
         self.layers: nn.Module
@@ -27,6 +30,9 @@ class Trunk(nn.Module):
             self.encoding = SineLayer(dims, width, omega=frequencies.omega, first=True)
             hidden = (SineLayer(width, width, omega=frequencies.hidden_omega) for _ in range(depth - 1))
             self.layers = nn.Sequential(*hidden)
+        elif isinstance(frequencies, Tokens):
+            self.encoding = TokenEncoding(frequencies, dims, width)
+            self.layers = TokenLayers(frequencies, dims, width=width, depth=depth)
         else:
             encoding = encoder(frequencies, dims)
             self.encoding = encoding

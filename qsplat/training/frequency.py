@@ -14,6 +14,7 @@ from qsplat.fields.frequencies import Frequencies, Sine, with_frequency, with_se
 from qsplat.fields.model import FieldModel
 from qsplat.fields.nerf import FieldConfig
 from qsplat.fields.network import CoordinateNetwork
+from qsplat.frequency_tokens import Tokens
 from qsplat.spectra.fresh import BINS, INITIALISATIONS, FreshChoice, choose, square
 from qsplat.training.config import TrainingScene
 from qsplat.training.fit_field import region_for
@@ -26,7 +27,8 @@ nothing about frequencies as low as those of the bins."""
 
 
 def candidates_for(frequencies: Frequencies) -> tuple[float, ...]:
-    """What FreSh chooses from: the grids of its authors, and every L from 1 to 16, for which they have none."""
+    """What FreSh chooses from: the grids of its authors, and our own for what they do not have: every L from 1 to 16,
+    and the lowest octave of tokens from 2 to 40 radians per unit."""
     match frequencies:
         case Sine():
             return tuple(float(omega) for omega in range(10, 201, 10))
@@ -34,6 +36,8 @@ def candidates_for(frequencies: Frequencies) -> tuple[float, ...]:
             return tuple(float(sigma) for sigma in range(1, 21))
         case Positional():
             return tuple(float(octaves) for octaves in range(1, 17))
+        case Tokens():
+            return tuple(float(deviation) for deviation in range(2, 41, 2))
 
 
 def choose_image_frequency(

@@ -15,14 +15,16 @@ from qsplat.metrics.ssim import WINDOW, ssim
 
 def image_metrics(
     rgb: Float[Tensor, "h w 3"],
-    base: Float[Tensor, "h w 3"],
+    base: Float[Tensor, "h w 3"] | None,
     photo: Float[Tensor, "h w 3"],
     mask: Bool[Tensor, "h w"] | None,
 ) -> dict[str, float]:
     """PSNR in dB, SSIM where the image is as large as its window, and LPIPS where its weights are on this machine: with
-    the residual, and ``_base`` without."""
+    the residual, and ``_base`` without, if that is another image."""
     metrics = {}
-    for suffix, image in (("", rgb), ("_base", base)):
+    for suffix, image in {"": rgb, "_base": base}.items():
+        if image is None:
+            continue
         metrics[f"psnr{suffix}"] = psnr(image, photo, mask=mask)
         if min(photo.shape[:2]) >= WINDOW:
             metrics[f"ssim{suffix}"] = ssim(image, photo, mask=mask)

@@ -1,4 +1,4 @@
-"""Progress of a run in one line: iterations, rate, time left, Gaussians, PSNR, phase."""
+"""Progress of a run in one line: iterations, rate, time left, PSNR, and of splatting Gaussians and phase."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from nerfstudio.configs.base_config import LocalWriterConfig
 from nerfstudio.utils import writer
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from qsplat.training.schedule import Phase
 
@@ -46,7 +47,7 @@ class ProgressWriter(writer.LocalWriter):
         before, self._metrics = self._metrics, reported.get("Train Metrics Dict", self._metrics)
         latest, now = writer.GLOBAL_BUFFER["step"], time.monotonic()
         self._first = self._first or (latest, now)  # the first iteration is slower than the others, and not timed
-        if before and self._metrics[PHASE] != before[PHASE]:
+        if before and self._metrics.get(PHASE) != before.get(PHASE):
             self._recent.clear()
         self._recent.append((latest, now))
         while len(self._recent) > 2 and self._spans(self._recent[1]):
@@ -71,12 +72,21 @@ class ProgressWriter(writer.LocalWriter):
             parts += [f"{rate:.1f} it/s", f"{_clock((last - done) / rate)} left"]
         if finished:
             parts[3:] = [f"{_clock(now - began)} in all"]
+        if "gaussian_count" in self._metrics:
+            parts.append(f"{int(self._metrics['gaussian_count']):,} Gaussians")
         if self._metrics:
-            phase = get_args(Phase)[int(self._metrics[PHASE])]
-            count, psnr = int(self._metrics["gaussian_count"]), float(self._metrics["psnr"])
-            parts += [f"{count:,} Gaussians", f"PSNR {psnr:.2f} dB", phase]
+            parts.append(f"PSNR {float(self._metrics['psnr']):.2f} dB")
+        if PHASE in self._metrics:
+            parts.append(get_args(Phase)[int(self._metrics[PHASE])])
         line = "  ".join(parts)
         print(f"\r\x1b[K{line}" if self._live else line, end="\n" if finished or not self._live else "", flush=True)
+
+
+def say_where_it_goes_on(step: int, iterations: int) -> None:
+    """Tell of a resumed run where it is, after ``step`` of one of ``iterations``."""
+    left = iterations - step - 1
+    remedy = f": --max-num-iterations {left} ends where that would have" if left > 0 else ", which is at its end"
+    CONSOLE.print(f"Going on after {step + 1} iterations, by the schedule of the run that made them{remedy}")
 
 
 def _clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nerfstudio_plugin.cameras import camera_of, cameras_of
 from nerfstudio_plugin.datamanager import QsplatDataManager
+from nerfstudio_plugin.field_model import QsplatFieldModel
 from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
 from nerfstudio_plugin.splat_model import QsplatModel
 from nerfstudio_plugin.views import view_of
@@ -22,12 +23,15 @@ from qsplat.cameras import Camera
 from qsplat.io.scene import View
 from qsplat.metrics.report import RunFacts
 
-METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus")
+METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus", "qsplat-nerf", "qsplat-siren", "qsplat-fourier")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run's model shows of a view: images in [0, 1], expected depth in units of its world, and coverage."""
+    """What a run's model shows of a view: images in [0, 1], expected depth in units of its world, and coverage.
+
+    ``rgb_base`` is the image that a head corrected; where there is none it is ``rgb``.
+    """
 
     rgb: Float[Tensor, "h w 3"]
     rgb_base: Float[Tensor, "h w 3"]
@@ -42,7 +46,7 @@ class Run:
     ``held_out`` is False where the capture holds nothing out; then ``views`` are views of the training.
     """
 
-    model: QsplatModel
+    model: QsplatModel | QsplatFieldModel
     views: tuple[View, ...]
     held_out: bool
     facts: RunFacts
@@ -68,7 +72,7 @@ class Run:
         outputs = self.model.get_outputs_for_camera(cameras_of([camera]).to(self.model.device))
         return Shown(
             rgb=outputs["rgb"],
-            rgb_base=outputs["rgb_base"],
+            rgb_base=outputs.get("rgb_base", outputs["rgb"]),
             depth=outputs["depth"][..., 0],
             accumulation=outputs["accumulation"][..., 0],
         )

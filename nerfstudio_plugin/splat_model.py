@@ -15,7 +15,6 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
 from nerfstudio.models.splatfacto import SH2RGB, SplatfactoModel
-from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerSlider
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
@@ -25,7 +24,7 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.export import ply_being_written, write_head_beside
 from nerfstudio_plugin.image_metrics import image_metrics
 from nerfstudio_plugin.model_config import SplatModelConfig
-from nerfstudio_plugin.progress import PHASE
+from nerfstudio_plugin.progress import PHASE, say_where_it_goes_on
 from nerfstudio_plugin.refusals import refuse_other_sizes
 from nerfstudio_plugin.views import background_of, points_of, view_of
 from qsplat.cameras import Camera, Window
@@ -152,13 +151,7 @@ class QsplatModel(SplatfactoModel):
                 name: value.to(self.device) if isinstance(value, Tensor) else value
                 for name, value in self._restored["densifier"].items()
             }
-            left = continued - self.step - 1
-            remedy = (
-                f": --max-num-iterations {left} ends where that would have" if left > 0 else ", which is at its end"
-            )
-            CONSOLE.print(
-                f"Going on after {self.step + 1} iterations, by the schedule of the run that made them{remedy}"
-            )
+            say_where_it_goes_on(self.step, continued)
 
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
         """Before an iteration: where in the schedule it is, and the rates that follow.

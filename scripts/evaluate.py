@@ -3,8 +3,8 @@
     python scripts/evaluate.py --load-config outputs/.../config.yml --output metrics.json
 
 Writes FILE.json with means, every image and remarks, prints them as a table, and saves pictures (photo, images without
-and with the QNN, residual, errors) into a folder beside the file. PSNR and PSNR_edge are in dB; LPIPS (vgg, and alex as
-lpips_alex) is null where its weights are not on this machine.
+and with the QNN, residual, errors; of a radiance field photo, image and error) into a folder beside the file. PSNR and
+PSNR_edge are in dB; LPIPS (vgg, and alex as lpips_alex) is null where its weights are not on this machine.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def print_report(report: Report) -> None:
     from rich.table import Table
 
     facts, console = report.facts, Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{facts.scene}, {facts.method}, without > with QNN")
+    compared = ", without > with QNN" if report.base != report.mean else ""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{facts.scene}, {facts.method}{compared}")
     table.add_column("view", overflow="fold")
     for label in ("PSNR", "PSNR_edge", "SSIM", "LPIPS"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -96,8 +97,8 @@ def print_report(report: Report) -> None:
     table.add_row("mean", *_cells(report.base, report.mean))
     console.print(table)
     seconds = "?" if facts.train_seconds is None else f"{facts.train_seconds:.0f} s"
-    count = "?" if facts.num_gaussians is None else f"{facts.num_gaussians:,}"
-    console.print(f"{facts.iterations} iterations in {seconds}, {count} Gaussians, {facts.device}", highlight=False)
+    count = "" if facts.num_gaussians is None else f" {facts.num_gaussians:,} Gaussians,"
+    console.print(f"{facts.iterations} iterations in {seconds},{count} {facts.device}", highlight=False)
     for note in report.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
 
@@ -120,7 +121,7 @@ def _shower(
     folder: Path, chosen: set[str], on_panels: Callable[[str, Panels], None] | None
 ) -> Callable[[ImageScores, Tensor, RenderedView], None]:
     """What makes the panels of a view, gives them away, and saves those of the chosen views into ``folder``."""
-    from pictures import panels, side_by_side
+    from pictures import beside_photo, panels, side_by_side
     from PIL import Image
 
     from qsplat.io.atomic import written_whole
@@ -133,8 +134,11 @@ def _shower(
             on_panels(image.name, pictured)
         if image.name not in chosen:
             return
-        title = f"{image.name}: PSNR {image.base.psnr:.2f} dB without, {image.scores.psnr:.2f} dB with QNN"
-        sheet = side_by_side(pictured, title)
+        if shown.rgb_base is shown.rgb:
+            sheet = beside_photo(pictured, f"{image.name}: PSNR {image.scores.psnr:.2f} dB")
+        else:
+            title = f"{image.name}: PSNR {image.base.psnr:.2f} dB without, {image.scores.psnr:.2f} dB with QNN"
+            sheet = side_by_side(pictured, title)
         name = Path(image.name).with_suffix("").as_posix().replace("/", "_")
         with written_whole(folder / f"{name}.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
@@ -156,6 +160,8 @@ def _cells(base: Scores, scores: Scores) -> list[str]:
         (base.ssim, scores.ssim, 4),
         (base.lpips, scores.lpips, 4),
     ]
+    if base == scores:
+        return ["-" if b is None else f"{b:.{digits}f}" for _, b, digits in pairs]
     return ["-" if a is None or b is None else f"{a:.{digits}f} > {b:.{digits}f}" for a, b, digits in pairs]
 
 

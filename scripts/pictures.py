@@ -72,10 +72,21 @@ def side_by_side(shown: Panels, title: str) -> Picture:
             f"error with, 0 to {ERROR_RANGE:g}": shown.rgb_error,
         },
     ]
-    height, width = shown.photo.shape[:2]
+    return _sheet(rows, title)
+
+
+def beside_photo(shown: Panels, title: str) -> Picture:
+    """Photo, image and error of a model whose images nothing corrects, in one row under their labels."""
+    row = {"photo": shown.photo, "image": shown.rgb, f"error, 0 to {ERROR_RANGE:g}": shown.rgb_error}
+    return _sheet([row], title)
+
+
+def _sheet(rows: list[dict[str, Picture]], title: str) -> Picture:
+    """Rows of three pictures of one size with a strip of labels above each row."""
+    height, width = rows[0]["photo"].shape[:2]
     font = ImageFont.load_default(size=max(10, min(24, width // 16)))
     strip = int(1.6 * font.size) if isinstance(font, ImageFont.FreeTypeFont) else 16
-    sheet = Image.new("RGB", (3 * width + 2 * GAP, strip + 2 * (strip + height) + GAP), "white")
+    sheet = Image.new("RGB", (3 * width + 2 * GAP, strip + len(rows) * (strip + height + GAP) - GAP), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, strip // 6), title, fill="black", font=font)
     for row, pictures in enumerate(rows):

@@ -12,7 +12,7 @@ from qsplat.cameras import Camera
 from qsplat.fields.nerf import FieldConfig, Hierarchical, RadianceField
 from qsplat.fields.occupancy import OccupancyConfig, OccupancyGrid
 from qsplat.fields.rays import Rays, camera_rays
-from qsplat.fields.region import Region
+from qsplat.fields.region import Box, Region, overlap
 from qsplat.fields.sampling import inverse_cdf, lengths_between, strata
 from qsplat.fields.volume import RayColors, composite, rendering_weights
 
@@ -67,11 +67,12 @@ class FieldModel(nn.Module):
         return replace(self._region, center=self.center)
 
     @torch.no_grad()
-    def render(self, camera: Camera) -> FieldView:
-        """The view of ``camera``, without gradients, in bounded memory."""
+    def render(self, camera: Camera, *, within: Box | None = None) -> FieldView:
+        """The view of ``camera``, without gradients, in bounded memory: of what lies ``within`` a box, or of all."""
         rays = camera_rays(camera.to(self.center.device))
         at_once = max(1, CHUNK // self._samples)
-        parts = [self.march(rays[first : first + at_once], jitter=False).fine for first in range(0, len(rays), at_once)]
+        pieces = [rays[first : first + at_once] for first in range(0, len(rays), at_once)]
+        parts = [self.march(piece, jitter=False, within=within).fine for piece in pieces]
         distance = torch.cat([part.distance for part in parts])
         forward = camera.cam_from_world[2, :3].to(distance)
         shape = camera.view.height, camera.view.width
@@ -81,9 +82,11 @@ class FieldModel(nn.Module):
             alpha=torch.cat([part.alpha for part in parts]).reshape(shape),
         )
 
-    def march(self, rays: Rays, *, jitter: bool) -> Marched:
+    def march(self, rays: Rays, *, jitter: bool, within: Box | None = None) -> Marched:
         """What ``rays`` see, with gradients to the networks. ``jitter`` moves the samples at random, as in training."""
         span = self.region.span(rays)
+        if within is not None:
+            span = overlap(span, within.span(rays))
         if self.grid is not None:
             return self._occupied(self.grid, rays, span, jitter)
         meets = span[:, 1] > span[:, 0]

@@ -71,13 +71,8 @@ class Region:
         ends = rays.origins.new_tensor([self.near, self.far]).expand(len(rays), 2)
         if not self.bounded:
             return ends
-        # Slabs: a ray parallel to one divides by a tiny number, which moves its ends far away
-        direction = rays.directions
-        direction = torch.where(direction.abs() < 1e-9, torch.full_like(direction, 1e-9), direction)
-        sides = torch.stack([(self.center + side - rays.origins) / direction for side in (-self.radius, self.radius)])
-        enters = sides.amin(dim=0).amax(dim=-1).clamp_min(self.near)
-        leaves = sides.amax(dim=0).amin(dim=-1).clamp_max(self.far)
-        return torch.stack([enters, torch.maximum(enters, leaves)], dim=-1)
+        half = rays.origins.new_full([3], self.radius)
+        return overlap(ends, _slabs(rays.origins - self.center, rays.directions, half))
 
     def distances(self, shares: Float[Tensor, "r s"], span: Float[Tensor, "r 2"]) -> Float[Tensor, "r s"]:
         """Distances at ``shares``, from 0 to 1, of the way through the region.
@@ -91,6 +86,36 @@ class Region:
         first, last = first / (first + self.radius), last / (last + self.radius)
         way = first + shares * (last - first)
         return self.radius * way / (1 - way)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box anywhere: of half sides ``half`` along the axes of a frame of its own, which has the scale of the world."""
+
+    box_from_world: Float[Tensor, "4 4"]
+    half: Float[Tensor, "3"]
+
+    def span(self, rays: Rays) -> Float[Tensor, "r 2"]:
+        """Distances at which each ray enters and leaves the box, in descending order where it misses it."""
+        pose = self.box_from_world.to(rays.origins)
+        origins = rays.origins @ pose[:3, :3].T + pose[:3, 3]
+        return _slabs(origins, rays.directions @ pose[:3, :3].T, self.half.to(rays.origins))
+
+
+def overlap(span: Float[Tensor, "r 2"], other: Float[Tensor, "r 2"]) -> Float[Tensor, "r 2"]:
+    """The part of each ray that is in both; its ends are equal where there is none."""
+    first, last = torch.maximum(span[:, 0], other[:, 0]), torch.minimum(span[:, 1], other[:, 1])
+    return torch.stack([first, torch.maximum(first, last)], dim=-1)
+
+
+def _slabs(
+    origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], half: Float[Tensor, "3"]
+) -> Float[Tensor, "r 2"]:
+    """Distances at which rays enter and leave the box of ``half`` around 0, in descending order where they miss it."""
+    # A ray parallel to a side divides by a tiny number, which moves its ends far away
+    directions = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    sides = torch.stack([(side - origins) / directions for side in (-half, half)])
+    return torch.stack([sides.amin(dim=0).amax(dim=-1), sides.amax(dim=0).amin(dim=-1)], dim=-1)
 
 
 def region_of(

@@ -70,7 +70,12 @@ def choose_image_frequency(
 
 
 def choose_field_frequency(
-    scene: TrainingScene, config: FieldConfig, *, seed: int = 0, candidates: Sequence[float] | None = None
+    scene: TrainingScene,
+    config: FieldConfig,
+    *,
+    seed: int = 0,
+    candidates: Sequence[float] | None = None,
+    device: str = "cpu",
 ) -> FreshChoice:
     """The frequency of a radiance field that is to learn ``scene``.
 
@@ -83,19 +88,19 @@ def choose_field_frequency(
     """
     if not scene.train:
         raise ValueError("the scene has 0 training views: frequencies are chosen from photos")
-    region, black = region_for(scene), torch.zeros(3)
+    region, black = region_for(scene), torch.zeros(3, device=device)
     order = torch.randperm(len(scene.train), generator=torch.Generator().manual_seed(seed)).tolist()
     views = [scene.train[order[index % len(order)]] for index in range(INITIALISATIONS)]
     wanted = BINS // 2 if isinstance(config.frequencies, Sine) else BINS
     bins = min(wanted, min(min(view.image.shape[:2]) for view in views) // 2)
-    photos = [square(Target.of(view, 1, "cpu").over(black), largest=SLICE_SIDE * bins) for view in views]
+    photos = [square(Target.of(view, 1, device).over(black), largest=SLICE_SIDE * bins) for view in views]
     cameras = [view.camera.resized(*photo.shape[:2]) for view, photo in zip(views, photos, strict=True)]
 
     def untrained(value: float, index: int) -> Float[Tensor, "n n 3"]:
         frequencies = with_seed(with_frequency(config.frequencies, value), seed + index)
         # bfloat16 would add the spectrum of its rounding
-        model = FieldModel(replace(config, frequencies=frequencies, precision="fp32"), region, black)
+        model = FieldModel(replace(config, frequencies=frequencies, precision="fp32"), region, black).to(device)
         return model.slice_colors(cameras[index])
 
-    with Randomness(seed, "cpu").in_use(), torch.no_grad():
+    with Randomness(seed, device).in_use(), torch.no_grad():
         return choose(photos, candidates or candidates_for(config.frequencies), untrained, bins=bins)

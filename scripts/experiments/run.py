@@ -135,7 +135,7 @@ def data_folder() -> Path | None:
 def result_of(name: str, setting: Setting) -> dict[str, Any]:
     """Everything that the JSON file of an experiment holds."""
     module = importlib.import_module(f"claims.{name}")
-    began = time.perf_counter()
+    began = time.process_time()
     figures = module.measure(setting)
     verdicts: list[Verdict] = module.judge(figures)
     return {
@@ -143,7 +143,7 @@ def result_of(name: str, setting: Setting) -> dict[str, Any]:
         "seeds": setting.seeds,
         "quick": setting.quick,
         "machine": machine(),
-        "minutes": round((time.perf_counter() - began) / 60, 2),
+        "minutes": round((time.process_time() - began) / 60, 2),
         "figures": figures,
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
@@ -165,7 +165,8 @@ def write(folder: Path, name: str, result: dict[str, Any]) -> None:
 def report(result: dict[str, Any]) -> str:
     """What was found, a line for each claim."""
     note = ", a quick run that says nothing about the claim" if result["quick"] else ""
-    over = f"over {result['seeds']} seed{'s' * (result['seeds'] > 1)}, {result['minutes']:.1f} minutes{note}"
+    seeds = f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}"
+    over = f"over {seeds}, {result['minutes']:.1f} minutes of processor time{note}"
     lines = [f"  {HELD[one['held']]}: {one['claim']} [{one['by']}]" for one in result["verdicts"]]
     return "\n".join([*lines, f"  {over}"])
 

@@ -1,16 +1,20 @@
-"""Networks that learn one signal: the training that experiments share."""
+"""Networks that learn one signal or image: the training that experiments share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
+from claims.images import pixel_grid, planes
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from qsplat.qnn import QNN
+from qsplat.training.adam import Adam
 
 
 def descend(
-    parameters: Iterable[Parameter],
+    parameters: Iterable[nn.Parameter],
     loss_of: Callable[[int], Tensor],
     *,
     steps: int,
@@ -20,7 +24,7 @@ def descend(
 ) -> None:
     """Adam at a constant rate. ``loss_of`` is given the step, ``watch`` it too, before every ``every``-th step and
     after the last."""
-    optimizer = torch.optim.Adam(parameters, lr=rate)
+    optimizer = Adam(list(parameters), lr=rate)
     for step in range(steps):
         if watch is not None and step % every == 0:
             watch(step)
@@ -30,3 +34,30 @@ def descend(
         optimizer.step()
     if watch is not None:
         watch(steps)
+
+
+def corrected(head: QNN, base: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
+    """``base`` and the residual of ``head`` at its pixels."""
+    queries = planes([pixel_grid(*base.shape[:2])])
+    return base + head(planes([base]), queries)[0].permute(1, 2, 0)
+
+
+def learn_residual(
+    head: QNN,
+    base: Float[Tensor, "h w 3"],
+    photo: Float[Tensor, "h w 3"],
+    *,
+    steps: int,
+    learnt: Bool[Tensor, "h w"] | None = None,
+    rate: float = 1e-3,
+) -> Float[Tensor, "h w 3"]:
+    """Train ``head`` to make ``photo`` of ``base`` in the pixels ``learnt`` (all when None), by the mean squared error;
+    the image that it makes in the end, without gradients."""
+
+    def loss(step: int) -> Tensor:
+        error = (corrected(head, base) - photo).square()
+        return (error if learnt is None else error[learnt]).mean()
+
+    descend(head.parameters(), loss, steps=steps, rate=rate)
+    with torch.no_grad():
+        return corrected(head, base)

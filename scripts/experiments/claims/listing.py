@@ -16,11 +16,12 @@ HELD = {True: "yes", False: "**no**", None: "not measured"}
 BEGINNING = """\
 # Claims of the sources, tried
 
-One row for each claim: what the source says, what was measured here, and whether it held. A claim holds where the mean
-over the seeds has the sign that it says; how many seeds agree stands beside it. Differences are given as mean ±
-standard deviation over all pairs. Claims that did not hold stay. Figures of papers that are not at hand are unknown and
-are not compared with. Steps, sizes and everything else that a source does not say are our choice, and smaller than the
-source's where one core has to do: the sections below the table say how.
+One row for each claim: what the source says, what was measured here, and whether it held. A comparison holds where the
+mean over the seeds has the sign that it says; how many pairs agree stands beside it, and differences are given as mean
+± standard deviation over the pairs. Other claims say what they take to hold. Claims that did not hold stay. Figures of
+papers that are not at hand are unknown and are not compared with. Steps, sizes and everything else that a source does
+not say are our choice, and smaller than the source's where one core has to do: the sections below the table say how.
+Minutes are of processor time, on a machine that was busy with other work.
 
 Photos and scenes come from the folder that `QSPLAT_DATA` names. This page is written from the JSON files in
 [experiments](experiments), which hold every seed's figures:

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import tyro
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.models.base_model import ModelConfig
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from qsplat.encodings import Encoding, Fourier, Identity, Positional
 from qsplat.precision import Precision
 from qsplat.qnn import QnnConfig
+from qsplat.qnn.convolutions import CFConv, Convolution, FDConv, Standard
 from qsplat.qnn.network import Activation, Input
 from qsplat.qnn.queries import QueryKind
 from qsplat.render import Backend, RasterConfig
@@ -31,6 +33,15 @@ class QnnOptions:
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone."""
     activation: Activation = QnnConfig.activation
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning."""
+    convolution: Literal["standard", "fdconv", "cfconv"] = "standard"
+    """What the convolutions between the first and the last are. fdconv: the kernel follows the image, frequency by
+    frequency; whole images only. cfconv: large kernels, whose spectrum one small network gives."""
+    fdconv_groups: int = FDConv.groups
+    """Groups of frequencies that an image weighs in the kernel of fdconv."""
+    cfconv_grid: int = CFConv.grid
+    """Side of the kernels of cfconv in pixels, even; as many frequencies bound its memory."""
+    cfconv_samples: int = CFConv.samples
+    """Values of a kernel's spectrum that cfconv computes anew in an iteration, at random."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     input: Input = QnnConfig.input
@@ -74,6 +85,16 @@ class QnnOptions:
             case "fourier":
                 return Fourier(self.fourier_features, self.fourier_scale)
 
+    def convolution_between(self) -> Convolution:
+        """The convolutions between the first and the last one."""
+        match self.convolution:
+            case "standard":
+                return Standard()
+            case "fdconv":
+                return FDConv(self.fdconv_groups)
+            case "cfconv":
+                return CFConv(self.cfconv_grid, self.cfconv_samples)
+
 
 @dataclass
 class SplatModelConfig(ModelConfig):
@@ -113,16 +134,17 @@ class SplatModelConfig(ModelConfig):
 
     def schedule(self, iterations: int) -> Schedule:
         """The plan of a run of ``iterations``."""
-        return Schedule(
+        plan = Schedule(
             iterations,
             sh_degree=self.sh_degree,
             downscales=self.num_downscales,
-            head_share=self.qnn_options.start if self.qnn != "none" else 1.0,
+            head_share=self.qnn_options.start,
             mode=self.qnn_options.mode,
             crop_share=self.qnn_options.crop_share,
             head_rate=self.qnn_options.rate,
             head_decay=self.qnn_options.decay,
         )
+        return plan.with_head(self.network())
 
     def network(self) -> QnnConfig | None:
         """The residual network, None for plain splatting."""
@@ -138,17 +160,21 @@ class SplatModelConfig(ModelConfig):
             query=options.query,
             encoding=options.queries_as(),
             activation=options.activation,
+            convolution=options.convolution_between(),
         )
 
     def check(self, iterations: int, *, resumed: bool) -> None:
-        """Refuse what a run of ``iterations``, or of so many more of a ``resumed`` one, cannot have.
+        """Refuse what a run of ``iterations``, or of so many more of a ``resumed`` one, cannot have, and say what
+        follows from its options.
 
         Raises:
             ValueError: an option has a value that it cannot have.
         """
         del resumed
         self.schedule(iterations)
-        self.network()
+        network = self.network()
+        if network is not None and network.halo is None and self.qnn_options.crop_share is None:
+            CONSOLE.print(f"The network learns on whole images: {self.qnn_options.convolution} needs all of an image")
 
     @property
     def rasterizer(self) -> Backend | None:

@@ -46,7 +46,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a file of ``save_checkpoint``, to the CPU.
+    """Read a file of ``save_checkpoint``, to the CPU, the head ready to be evaluated.
 
     Raises:
         ValueError: the file is missing, truncated, or not one of ours.
@@ -72,4 +72,4 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _head(description: Mapping[str, Any], weights: dict[str, Tensor]) -> QNN:
     head = QNN(QnnConfig.of(description["config"]), signal_channels=description["signal_channels"])
     head.load_state_dict(weights)
-    return head
+    return head.eval()

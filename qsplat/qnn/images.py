@@ -21,12 +21,13 @@ def image_residual(
     """The residual of ``head`` for ``image``, given the ``queries`` of its pixels or what gives those of its parts;
     None for a head that reads none.
 
-    Where a gradient is needed, the image is one piece. Elsewhere an image larger than ``tile`` pixels a side is cut
-    into tiles that overlap by the head's halo, which gives the same values in bounded memory.
+    Where a gradient is needed, the image is one piece, and so it is for a head whose residual depends on all of it.
+    Elsewhere an image larger than ``tile`` pixels a side is cut into tiles that overlap by the head's halo, which gives
+    the same values in bounded memory.
     """
     height, width, _ = image.shape
     learning = image.requires_grad or any(parameter.requires_grad for parameter in head.parameters())
-    if (learning and torch.is_grad_enabled()) or max(height, width) <= tile:
+    if head.halo is None or (learning and torch.is_grad_enabled()) or max(height, width) <= tile:
         return _residual(head, image, queries, Window(0, 0, width, height))
     residual = torch.empty_like(image)
     for top in range(0, height, tile):
@@ -40,8 +41,19 @@ def crop_residual(
     head: QNN, image: Float[Tensor, "h w c"], queries: Float[Tensor, "h w d"] | PartQueries | None, window: Window
 ) -> Float[Tensor, "v u c"]:
     """The part of ``image_residual`` in ``window``, given in pixels of ``image``. Only that and the halo around it are
-    read, and only their queries are asked for."""
+    read, and only their queries are asked for.
+
+    Raises:
+        ValueError: the head's residual depends on all of the image, and ``window`` is a part of it.
+    """
     height, width, _ = image.shape
+    if head.halo is None:
+        if window != Window(0, 0, width, height):
+            raise ValueError(
+                f"{window} of an image of {width}x{height} pixels: a residual by "
+                f"{type(head.config.convolution).__name__} depends on the whole image; give all of it"
+            )
+        return _residual(head, image, queries, window)
     left, top = max(0, window.x - head.halo), max(0, window.y - head.halo)
     right = min(width, window.x + window.width + head.halo)
     bottom = min(height, window.y + window.height + head.halo)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qsplat.encodings import Encoding, Identity, encoder, encoding_of
 from qsplat.precision import Precision, uses_bfloat16
+from qsplat.qnn.convolutions import Convolution, Standard, convolution, convolution_of
 from qsplat.qnn.queries import Queries, QueryKind, queries_of
 
 Input = Literal["both", "render", "queries"]
@@ -39,6 +40,8 @@ class QnnConfig:
             their rays.
         encoding: what the queries go through first.
         activation: between two convolutions; ``leaky_relu`` has a slope of 0.1 below zero.
+        convolution: what the convolutions between the first and the last one are. Those two are always standard: the
+            first sees few channels, and the last is zero at birth.
 
     Raises:
         ValueError: a size the network cannot have, a name that is none, or options that contradict each other.
@@ -53,6 +56,7 @@ class QnnConfig:
     query: QueryKind = "pixels"
     encoding: Encoding = field(default_factory=Identity)
     activation: Activation = "relu"
+    convolution: Convolution = field(default_factory=Standard)
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.channels < 1:
@@ -72,6 +76,21 @@ class QnnConfig:
                 f"query={self.query!r} and encoding={self.encoding.kind!r} with input='render': a network that sees "
                 "the render alone has no queries; choose input='both' or leave the queries as they are"
             )
+        if not isinstance(self.convolution, Convolution):
+            raise ValueError(f"convolution={self.convolution!r}: give one of qsplat.qnn.convolutions")
+        if self.layers < 3 and not isinstance(self.convolution, Standard):
+            raise ValueError(
+                f"layers={self.layers} with {type(self.convolution).__name__}: it takes the place of the convolutions "
+                "between the first and the last one; give at least 3 layers"
+            )
+        self.convolution.check(kernel=self.kernel, dims=self.dims, channels=self.channels)
+
+    @property
+    def halo(self) -> int | None:
+        """Number of samples on each side of a sample that the residual depends on; None where it is all of them."""
+        reach = self.convolution.reach(self.kernel)
+        hidden = max(0, self.layers - 2)
+        return None if reach is None else (self.layers - hidden) * (self.kernel // 2) + hidden * reach
 
     @staticmethod
     def of(description: Mapping[str, Any]) -> QnnConfig:
@@ -83,6 +102,8 @@ class QnnConfig:
         values = dict(description)
         if "encoding" in values:
             values["encoding"] = encoding_of(values["encoding"])
+        if "convolution" in values:
+            values["convolution"] = convolution_of(values["convolution"])
         return QnnConfig(**values)
 
 
@@ -120,11 +141,11 @@ class QNN(nn.Module):
             "render": signal_channels,
             "queries": self.encoder.channels,
         }
-        convolution = nn.Conv2d if config.dims == 2 else nn.Conv1d
         widths = [seen[config.input], *[config.channels] * (config.layers - 1), output_channels or signal_channels]
         stages: list[nn.Module] = []
-        for width, following in pairwise(widths):
-            stages.append(convolution(width, following, config.kernel, padding=config.kernel // 2))
+        for layer, (width, following) in enumerate(pairwise(widths)):
+            chosen = config.convolution if 0 < layer < config.layers - 1 else Standard()
+            stages.append(convolution(chosen, width, following, kernel=config.kernel, dims=config.dims))
             stages.append(nn.ReLU() if config.activation == "relu" else nn.LeakyReLU(LEAK))
         self.stages = nn.Sequential(*stages[:-1])
         for parameter in self.stages[-1].parameters():
@@ -134,9 +155,9 @@ class QNN(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     @property
-    def halo(self) -> int:
-        """Number of samples on each side of a sample that its residual depends on."""
-        return self.config.layers * (self.config.kernel // 2)
+    def halo(self) -> int | None:
+        """Number of samples on each side of a sample that its residual depends on; None where it is all of them."""
+        return self.config.halo
 
     @property
     def reads_queries(self) -> bool:

@@ -69,3 +69,4 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds={self.seeds}: a scene without points needs at least 1 to start from")
+        self.schedule.with_head(self.head)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 
 from qsplat.cameras import Window
+from qsplat.qnn import QnnConfig
 from qsplat.training.crops import random_crop
 
 HeadMode = Literal["joint", "detached", "frozen"]
@@ -39,7 +40,7 @@ class Schedule:
         head_share: share of the run at which the head is switched on; 1 for a run without one.
         mode: what the Gaussians do from then on.
         crop_share: share of the image's pixels that the head sees in a step; 1 for whole images, which a GPU can
-            afford; None for that of ``CROP_SHARES``, which are for a CPU.
+            afford; None for that of ``CROP_SHARES``, which are for a CPU, as far as the head allows (``with_head``).
         head_rate: learning rate of the head at its switch-on.
         head_decay: how the rate goes on: by a cosine to 0 at the end of the run, or constant.
 
@@ -82,6 +83,24 @@ class Schedule:
     def head_start(self) -> int:
         """First step with the head; ``iterations`` when there is none."""
         return round(self.head_share * self.iterations)
+
+    def with_head(self, head: QnnConfig | None) -> Schedule:
+        """This plan for ``head``: never to be switched on where there is none, and on whole images where its residual
+        depends on all of an image, so that it would learn from a crop what it does not see later.
+
+        Raises:
+            ValueError: such a head was to learn on crops.
+        """
+        if head is None:
+            return replace(self, head_share=1.0)
+        if head.halo is not None:
+            return self
+        if self.crop_share not in (None, 1):
+            raise ValueError(
+                f"crop_share={self.crop_share} with {type(head.convolution).__name__}: its residual depends on the "
+                "whole image; leave the crop share out or give 1"
+            )
+        return replace(self, crop_share=1.0)
 
     def phase_at(self, step: int) -> Phase:
         """What is trained at ``step``: the Gaussians alone, or the head too, and how."""

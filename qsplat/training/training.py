@@ -67,7 +67,7 @@ class Training:
         if config.device == "cpu":
             keep_freed_memory()
         self.scene = scene
-        self.schedule = config.schedule if config.head else replace(config.schedule, head_share=1.0)
+        self.schedule = config.schedule.with_head(config.head)
         self._threads = config.raster.threads or torch.get_num_threads()
         self._raster = replace(config.raster, depth=False, threads=self._threads)
         transparent = any(view.alpha is not None for view in scene.train)

@@ -15,6 +15,7 @@ from qsplat.io.atomic import written_whole
 from qsplat.io.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from qsplat.io.tensors import load_tensors, save_tensors
 from qsplat.qnn import QNN, QnnConfig, image_residual, part_queries
+from qsplat.qnn.convolutions import CFConv, FDConv
 from qsplat.qnn.queries import PlacedQueries
 from qsplat.render import RasterConfig
 
@@ -54,11 +55,13 @@ def test_a_model_survives_a_round_trip_exactly(tmp_path):
         QnnConfig(layers=2, channels=8, precision="fp32", query="rays", encoding=Positional(2), kernel=1),
         QnnConfig(layers=2, channels=8, precision="fp32", input="queries", activation="leaky_relu"),
         QnnConfig(layers=2, channels=8, precision="fp32", input="render"),
+        QnnConfig(layers=3, channels=18, precision="fp32", convolution=FDConv(groups=5)),
+        QnnConfig(layers=3, channels=8, precision="fp32", convolution=CFConv(grid=6, samples=100, width=8)),
     ],
 )
 def test_every_kind_of_head_survives_a_round_trip_with_its_queries(tmp_path, config):
     torch.manual_seed(0)
-    head = QNN(config)
+    head = QNN(config).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     if isinstance(head.queries, PlacedQueries):

@@ -29,6 +29,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"query": "locations", "mode": "frozen"},
     {"query": "rays", "activation": "leaky_relu", "mode": "detached"},
     {"mode": "frozen", "crop_share": 1.0, "decay": "constant", "rate": 1e-3},
+    {"convolution": "fdconv", "channels": 18, "layers": 3, "fdconv_groups": 7},
+    {"convolution": "cfconv", "layers": 3, "cfconv_grid": 6, "cfconv_samples": 500},
 )
 
 

@@ -9,6 +9,7 @@ import torch
 from qsplat.encodings import Fourier, Identity, Positional
 from qsplat.precision import _processor_has_bfloat16
 from qsplat.qnn import QNN, QnnConfig
+from qsplat.qnn.convolutions import CFConv, FDConv, Standard
 
 FP32 = QnnConfig(precision="fp32")
 
@@ -23,10 +24,12 @@ def test_default_network_has_the_published_size():
     assert sum(parameter.numel() for parameter in QNN().parameters()) == 78_531
 
 
+@pytest.mark.parametrize("convolution", [Standard(), FDConv(), CFConv(grid=8)])
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp32"])
 @pytest.mark.parametrize("shape", [(1, 3, 17, 23), (2, 3, 1, 1)])
-def test_new_network_is_the_identity(precision, shape):
-    residual = QNN(QnnConfig(precision=precision))(torch.rand(shape), torch.rand(1, 2, *shape[2:]))
+def test_new_network_is_the_identity(precision, shape, convolution):
+    head = QNN(QnnConfig(channels=18, precision=precision, convolution=convolution))
+    residual = head(torch.rand(shape), torch.rand(1, 2, *shape[2:]))
     assert residual.shape == shape
     assert residual.dtype == torch.float32
     assert torch.equal(residual, torch.zeros(shape))
@@ -135,6 +138,9 @@ def test_the_frequencies_of_a_fourier_encoding_are_part_of_the_state():
 def test_a_configuration_survives_json(encoding):
     config = QnnConfig(layers=2, input="queries", query="rays", encoding=encoding, activation="leaky_relu")
     assert QnnConfig.of(json.loads(json.dumps(asdict(config)))) == config
+    for convolution in (FDConv(9, band_modulation=False), CFConv(8, samples=99)):
+        config = QnnConfig(encoding=encoding, convolution=convolution)
+        assert QnnConfig.of(json.loads(json.dumps(asdict(config)))) == config
     assert QnnConfig.of({"layers": 2}) == QnnConfig(layers=2), "what earlier versions did not have is as it was"
 
 
@@ -179,6 +185,7 @@ def test_impossible_network_is_refused_with_the_value(wrong, message):
         ({"activation": "gelu"}, "activation='gelu': choose one of relu, leaky_relu"),
         ({"precision": "fp16"}, "precision='fp16': choose one of auto, bf16, fp32"),
         ({"encoding": "fourier"}, "encoding='fourier': give one of qsplat.encodings"),
+        ({"convolution": "fdconv"}, "convolution='fdconv': give one of qsplat.qnn.convolutions"),
     ],
 )
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(wrong, message):

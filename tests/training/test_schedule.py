@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 
+from qsplat.qnn import QnnConfig
+from qsplat.qnn.convolutions import FDConv
+from qsplat.training.config import FitConfig
 from qsplat.training.schedule import Schedule
 
 
@@ -76,3 +79,13 @@ def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(name, kno
     object.__setattr__(schedule, name, "other")
     with pytest.raises(ValueError, match=f"{name}='other': choose one of {known}"):
         schedule.__post_init__()
+
+
+def test_a_head_that_needs_all_of_an_image_is_never_shown_a_crop():
+    whole, local = QnnConfig(convolution=FDConv()), QnnConfig()
+    for share in (None, 1.0):
+        assert Schedule(100, crop_share=share).with_head(whole).crop_share == 1
+        assert Schedule(100, crop_share=share).with_head(local).crop_share == share
+    with pytest.raises(ValueError, match=r"crop_share=0.5 with FDConv"):
+        FitConfig(Schedule(100, crop_share=0.5), head=whole)
+    assert Schedule(100).with_head(None).head_start == 100

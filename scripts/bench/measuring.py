@@ -152,12 +152,11 @@ def use_threads(count: int | None) -> int:
     return torch.get_num_threads()
 
 
-class Options(argparse.ArgumentParser):
-    """Command line of a benchmark, whose refusals are one sentence. ``--json`` is always there."""
+class CommandLine(argparse.ArgumentParser):
+    """Command line of a program, whose refusals are one sentence."""
 
     def __init__(self, description: str | None, **others: Any) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **others)
-        self.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to this file")
 
     def add_count(self, name: str, *, default: int | None, help: str) -> None:
         """An option that is a whole number of at least 1."""
@@ -167,6 +166,14 @@ class Options(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """End with ``message`` and status 2."""
         self.exit(2, f"{Path(sys.argv[0]).stem}: {message}\n")
+
+
+class Options(CommandLine):
+    """Command line of a benchmark. ``--json`` is always there."""
+
+    def __init__(self, description: str | None, **others: Any) -> None:
+        super().__init__(description, **others)
+        self.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to this file")
 
 
 def count(text: str) -> int:

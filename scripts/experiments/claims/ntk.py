@@ -58,7 +58,7 @@ class WideNetwork(nn.Module):
 
 def measure(setting: Setting) -> dict[str, Any]:
     """Distances by width, training curves, and kernels by frequency, for every seed."""
-    widths, steps, samples = ((16, 64), 20, 40) if setting.quick else (WIDTHS, 200, 64)
+    widths, steps, samples = ((16, 64), 20, 20) if setting.quick else (WIDTHS, 200, 64)
     runs = []
     for seed in setting.each_seed():
         generator = torch.Generator().manual_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,10 +43,12 @@ class Verdict:
 
 
 def interval(values: Sequence[float]) -> str:
-    """Mean and standard deviation of ``values`` over seeds, such as ``+1.20 ± 0.05``; the values may be differences."""
-    spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    shown = "?" if math.isnan(spread) else f"{spread:.2f}"
-    return f"{statistics.fmean(values):+.2f} ± {shown}"
+    """Mean and standard deviation of ``values`` over seeds, such as ``+1.20 ± 0.05``, with a third digit for means
+    below 0.1; the values may be differences."""
+    mean = statistics.fmean(values)
+    digits = 2 if abs(mean) >= 0.1 else 3
+    shown = f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "?"
+    return f"{mean:+.{digits}f} ± {shown}"
 
 
 def larger(claim: str, first: Sequence[float], second: Sequence[float], *, unit: str) -> Verdict:

@@ -170,7 +170,7 @@ def _moved(
         before = torch.fft.rfft(network(inputs)[:, 0])[list(CYCLES)]
     found: dict[str, list[list[float]]] = {"left": [], "off": []}
     for distance in DISTANCES:
-        outputs = moved_outputs(network, inputs, distance, directions=directions, generator=generator)[..., 0]
+        outputs = moved_outputs(network, inputs, float(distance), directions=directions, generator=generator)[..., 0]
         waves = torch.fft.rfft(outputs)[:, list(CYCLES)]
         length = before.abs().clamp_min(1e-6)
         found["left"].append((waves.abs() / length).mean(dim=0).tolist())

@@ -46,15 +46,18 @@ def colours(count: int) -> list[tuple[float, ...]]:
     return [colormaps["tab10"](index % 10) for index in range(count)]
 
 
-def bars(axis: Axes, values: Mapping[str, Sequence[float]], *, label: str) -> None:
-    """A bar for the mean of each of ``values``, and a dot for each seed; the axis begins a little below the lowest."""
+def bars(axis: Axes, values: Mapping[str, Sequence[float]], *, label: str, zero: bool = True) -> None:
+    """A bar for the mean of each of ``values``, and a dot for each seed; without ``zero`` on the axis, it begins a
+    little below the lowest."""
     means = [statistics.fmean(seeds) for seeds in values.values()]
     axis.bar(range(len(values)), means, color=colours(len(values)), alpha=0.6)
     for place, seeds in enumerate(values.values()):
         axis.plot([place] * len(seeds), seeds, ".", color="black", markersize=4)
-    everything = [value for seeds in values.values() for value in seeds]
+    everything = [0.0] * zero + [value for seeds in values.values() for value in seeds]
     room = 0.1 * (max(everything) - min(everything)) or 0.1
     axis.set_ylim(min(everything) - room, max(everything) + room)
+    if zero:
+        axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(values)), list(values), rotation=25, ha="right", fontsize="small")
     axis.set_ylabel(label)
 

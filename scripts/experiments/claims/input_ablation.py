@@ -85,7 +85,6 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         for axis, half in zip(axes.flat, HALVES, strict=True):
             gains = {name: [run[name][half] - run["input"][half] for run in figures["runs"]] for name in NETWORKS}
             bars(axis, gains, label="gain over the low-frequency image (dB)")
-            axis.axhline(0, color="black", linewidth=0.8)
             axis.set_title(f"{half} blocks")
         save(figure, path)
 

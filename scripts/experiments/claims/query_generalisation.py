@@ -102,7 +102,6 @@ def draw(figures: dict[str, Any], path: Path) -> None:
                 for name in NETWORKS
             }
             bars(axis, gains, label="gain over plain splatting (dB)")
-            axis.axhline(0, color="black", linewidth=0.8)
             axis.set_title(_views(views))
         last = axes[0, 2]
         for views, colour in zip(SETS, ("tab:orange", "tab:blue"), strict=True):

@@ -100,8 +100,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
             for name, colour in zip(("input", *NETWORKS), ["black", *colours(len(NETWORKS))], strict=True):
                 energies = torch.tensor([run[name]["octaves"] for run in runs]).mean(dim=0)
                 right.semilogy(range(len(LOWS)), energies, "o-", label=name, color=colour)
-            ends = [*figures["octaves"][1:], 0.71]
-            names = [f"{low:.3g}-{high:.2g}" for low, high in zip(figures["octaves"], ends, strict=True)]
+            names = ["below 1/16", *(f"from 1/{round(1 / low)}" for low in figures["octaves"][1:])]
             right.set_xticks(range(len(LOWS)), names)
             right.set(xlabel="cycles per pixel", ylabel="mean square of the error")
         axes[0, 1].legend(fontsize="x-small")

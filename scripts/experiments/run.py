@@ -2,14 +2,15 @@
 
     python scripts/experiments/run.py NAME [NAME ...] [--seeds N] [--quick] [--output DIR]
     python scripts/experiments/run.py --all [--seeds N] [--quick] [--output DIR]
+    python scripts/experiments/run.py NAME [NAME ...] --again [--output DIR]
     python scripts/experiments/run.py --list
     python scripts/experiments/run.py --page FILE.md [--output DIR]
 
 An experiment is a module in scripts/experiments/claims whose docstring says claim, setting, source and expectation.
 Each writes NAME.json and NAME.png into DIR and prints whether its claims held, by how much and over how many seeds.
 Photos and scenes are read from the folder that the environment variable QSPLAT_DATA names; claims that need them are
-"not measured" without it. One that fails does not stop the others, and makes the exit status 1. --page writes a table
-of what lies in DIR.
+open without it. One that fails does not stop the others, and makes the exit status 1. --again judges and draws the
+figures in DIR without measuring. --page writes a table of what lies there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for what experiments share with benchmarks
 
-from claims.listing import Described, described, page
+from claims.listing import Described, described, page, read_result
 from claims.record import Setting, Verdict
 
 from qsplat.io.atomic import written_whole
@@ -36,7 +37,7 @@ from scripts.bench.measuring import count, machine, run, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "QSPLAT_DATA"
-HELD = {True: "held", False: "did not hold", None: "not measured"}
+HELD = {True: "held", False: "did not hold", None: "open"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +77,7 @@ def options() -> Options:
     options.add_argument("--all", action="store_true", help="run all of them")
     options.add_argument("--list", action="store_true", help="say what there is, and end")
     options.add_argument("--seeds", type=count, metavar="N", help="repetitions; 5, or 1 with --quick, when not given")
+    options.add_argument("--again", action="store_true", help="judge and draw what was measured before")
     options.add_argument("--quick", action="store_true", help="seconds each, to see that they run")
     options.add_argument(
         "--output",
@@ -105,7 +107,7 @@ def measure_and_write(given: argparse.Namespace, known: dict[str, Described]) ->
     for name in names:
         print(f"{name}: {known[name].title}", flush=True)
         try:
-            result = result_of(name, setting)
+            result = judged_again(given.output, name) if given.again else result_of(name, setting)
             write(given.output, name, result)
         except Exception as error:
             failures.append(name)
@@ -147,6 +149,13 @@ def result_of(name: str, setting: Setting) -> dict[str, Any]:
         "figures": figures,
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
+
+
+def judged_again(folder: Path, name: str) -> dict[str, Any]:
+    """What the JSON file of an experiment holds, with the verdicts that its figures have now."""
+    result = read_result(folder / f"{name}.json")
+    verdicts: list[Verdict] = importlib.import_module(f"claims.{name}").judge(result["figures"])
+    return {**result, "verdicts": [asdict(verdict) for verdict in verdicts]}
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> None:

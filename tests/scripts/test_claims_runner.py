@@ -93,7 +93,7 @@ def test_one_that_fails_does_not_lose_the_others(made_up, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "failed (RuntimeError): the network is gone" in shown.err
     assert "1 of 3 experiments failed: fails" in shown.err
-    assert "not measured: a | claim [nothing here]" in shown.out
+    assert "open: a | claim [nothing here]" in shown.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["holds.json", "holds.png", "lacks.json", "lacks.png"]
 
 
@@ -110,9 +110,9 @@ def test_the_page_has_a_row_for_each_claim_and_one_for_what_was_not_run(made_up,
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 3
     (held,) = [row for row in rows if row.startswith("| [holds](#holds) | more than 1 |")]
-    assert "| +0.50 ± ? dB, 1 of 1 pairs | yes | `run.py holds --seeds 1 --quick` | 1 |" in held
+    assert "| +0.50 ± ? dB, 1 of 1 pairs: within chance | open | `run.py holds --seeds 1 --quick` | 1 |" in held
     (lacking,) = [row for row in rows if "[lacks]" in row]
-    assert "a / claim | nothing here | not measured" in lacking
+    assert "a / claim | nothing here | open" in lacking
     assert "| fails | | not run | | | | |" in rows
     assert "![A made-up experiment](experiments/holds.png)" in page.read_text()
     assert "experiments/fails.png" not in page.read_text()
@@ -174,7 +174,26 @@ def test_docstrings_are_taken_apart(scripts, tmp_path):
 
 
 def test_a_difference_is_judged_by_its_mean_over_pairs(scripts):
-    verdict = scripts.record.larger("a claim", [3.0, 1.0, 2.0], [1.0, 2.0, 0.5], unit="dB")
-    assert verdict.held
-    assert verdict.by == "+0.83 ± 1.61 dB, 2 of 3 pairs"
-    assert not scripts.record.larger("a claim", [1.0], [1.0], unit="dB").held
+    clear = scripts.record.larger("a claim", [3.0, 2.0, 2.5], [1.0, 0.5, 0.5], unit="dB")
+    assert (clear.held, clear.by) == (True, "+1.83 ± 0.29 dB, 3 of 3 pairs")
+    against = scripts.record.larger("a claim", [1.0, 0.5, 0.5], [3.0, 2.0, 2.5], unit="dB")
+    assert (against.held, against.by) == (False, "-1.83 ± 0.29 dB, 0 of 3 pairs")
+    unclear = scripts.record.larger("a claim", [3.0, 1.0, 2.0], [1.0, 2.0, 0.5], unit="dB")
+    assert (unclear.held, unclear.by) == (None, "+0.83 ± 1.61 dB, 2 of 3 pairs: within chance")
+    assert scripts.record.larger("a claim", [2.0], [1.0], unit="dB").held is None
+    assert scripts.record.larger("a claim", [1.0, 2.0], [1.0, 2.0], unit="dB").held is False
+
+
+def test_figures_are_judged_and_drawn_again_without_measuring(made_up, tmp_path, monkeypatch, capsys):
+    assert made_up.main(["holds", "--seeds", "3", "--output", str(tmp_path)]) == 0
+    before = json.loads((tmp_path / "holds.json").read_text())
+    monkeypatch.setattr(sys.modules["claims.holds"], "measure", None)
+    monkeypatch.setattr(sys.modules["claims.holds"], "judge", sys.modules["claims.lacks"].judge)
+    (tmp_path / "holds.png").unlink()
+    assert made_up.main(["holds", "--again", "--output", str(tmp_path)]) == 0
+    after = json.loads((tmp_path / "holds.json").read_text())
+    assert after["verdicts"] == [{"claim": "a | claim", "held": None, "by": "nothing here"}]
+    assert {**after, "verdicts": before["verdicts"]} == before
+    assert (tmp_path / "holds.png").exists()
+    assert made_up.main(["lacks", "--again", "--output", str(tmp_path)]) == 1
+    assert "lacks.json does not exist: measure first" in capsys.readouterr().err

@@ -57,11 +57,12 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
         return [Verdict("Gaussian waves are the best encoding", None, figures["missing"])]
     values = _values(figures)
     best = list(values)[-1]
-    pairs = [(best, "octaves"), ("octaves", "wave"), ("wave", "plain")]
-    verdicts = [
-        larger(f"{one} predicts pixels better than {other}", values[one], values[other], unit="dB")
-        for one, other in pairs
+    pairs = [
+        ("Gaussian waves are better than octaves", best, "octaves"),
+        ("octaves are better than one wave for each axis", "octaves", "wave"),
+        ("one wave for each axis is better than plain coordinates", "wave", "plain"),
     ]
+    verdicts = [larger(claim, values[one], values[other], unit="dB") for claim, one, other in pairs]
     optima = [figures["scales"][run["gauss"].index(max(run["gauss"]))] for run in figures["runs"]]
     inner = all(figures["scales"][0] < one < figures["scales"][-1] for one in optima)
     found = ", ".join(f"{scale:g} cycles {count} times" for scale, count in sorted(Counter(optima).items()))

@@ -65,7 +65,7 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
         return [Verdict("both inputs are better than either", None, figures["missing"])]
     return [
         larger(
-            f"image and plain queries by 3x3 layers are better than {name} ({half} blocks)",
+            f"image and plain queries by 3x3 layers are better than: {name} ({half} blocks)",
             [run["both"][half] for run in figures["runs"]],
             [run[name][half] for run in figures["runs"]],
             unit="dB",

@@ -12,16 +12,17 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 PARTS = ("claim", "setting", "source", "expectation")
-HELD = {True: "yes", False: "**no**", None: "not measured"}
+HELD = {True: "yes", False: "**no**", None: "open"}
 BEGINNING = """\
 # Claims of the sources, tried
 
-One row for each claim: what the source says, what was measured here, and whether it held. A comparison holds where the
-mean over the seeds has the sign that it says; how many pairs agree stands beside it, and differences are given as mean
-± standard deviation over the pairs. Other claims say what they take to hold. Claims that did not hold stay. Figures of
-papers that are not at hand are unknown and are not compared with. Steps, sizes and everything else that a source does
-not say are our choice, and smaller than the source's where one core has to do: the sections below the table say how.
-Minutes are of processor time, on a machine that was busy with other work.
+One row for each claim: what the source says, what was measured here, and whether it held. Differences are given as mean
+± standard deviation over pairs (the same seed, the same signal or photo), with the number of pairs that agree. A
+comparison is open where its mean is within two standard errors of 0, and where it could not be measured here. Other
+claims say what they take to hold. Claims that did not hold stay. Figures of papers that are not at hand are unknown and
+are not compared with. Steps, sizes and everything else that a source does not say are our choice, and smaller than the
+source's where one core has to do: the sections below the table say how. Minutes are of processor time, on a machine
+that was busy with other work.
 
 Photos and scenes come from the folder that `QSPLAT_DATA` names. This page is written from the JSON files in
 [experiments](experiments), which hold every seed's figures:
@@ -80,7 +81,7 @@ def page(folder: Path, known: Mapping[str, Described]) -> str:
     Raises:
         ValueError: a file is not what ``run.py`` writes.
     """
-    results = {name: _read(folder / f"{name}.json") for name in known if (folder / f"{name}.json").exists()}
+    results = {name: read_result(folder / f"{name}.json") for name in known if (folder / f"{name}.json").exists()}
     rows = [
         "| Experiment | What the source says | What was measured | Held | Command | Seeds | Minutes |",
         "| --- | --- | --- | --- | --- | ---: | ---: |",
@@ -93,12 +94,21 @@ def page(folder: Path, known: Mapping[str, Described]) -> str:
     return "\n".join([BEGINNING, *rows, "", measured, *sections]).rstrip() + "\n"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
+    """What the JSON file of an experiment holds.
+
+    Raises:
+        ValueError: it is not there, or not what ``run.py`` writes.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: measure first") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}): measure again") from None
-    if not isinstance(result, dict) or not {"seeds", "quick", "machine", "minutes", "verdicts"} <= set(result):
+    if not isinstance(result, dict) or not {"seeds", "quick", "machine", "minutes", "figures", "verdicts"} <= set(
+        result
+    ):
         raise ValueError(f"{path} is not what run.py writes: measure again")
     return result
 

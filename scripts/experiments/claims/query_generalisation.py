@@ -81,7 +81,7 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
     pairs += [("pixels", "base", "held out")]
     return [
         larger(
-            f"{one} are better than {_called(other)} ({_views(views)})",
+            f"a head told {one} is better than {_called(other)} ({_views(views)})",
             values[one, views],
             values[other, views],
             unit="dB",
@@ -145,7 +145,7 @@ def _scores(model: SplatModel, views: dict[str, tuple[View, ...]]) -> dict[str, 
 
 
 def _called(name: str) -> str:
-    return {"none": "no queries", "base": "plain splatting"}.get(name, name)
+    return {"none": "one without queries", "base": "plain splatting"}.get(name, f"one told {name}")
 
 
 def _views(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class Setting:
 class Verdict:
     """Whether a claim held, and by how much.
 
-    ``held`` is None where it could not be measured here; ``by`` then says why.
+    ``held`` is None where that is open, because it could not be measured here or because the difference is within
+    chance; ``by`` says which.
     """
 
     claim: str
@@ -54,8 +56,13 @@ def interval(values: Sequence[float]) -> str:
 def larger(claim: str, first: Sequence[float], second: Sequence[float], *, unit: str) -> Verdict:
     """The verdict that ``first`` is larger than ``second`` on average over the same seeds.
 
-    ``by`` gives the mean difference, its standard deviation and how many seeds agree in sign.
+    It is open where the mean difference is within two standard errors of 0, and with one pair. ``by`` gives the mean
+    difference, its standard deviation and how many pairs agree in sign.
     """
     gaps = [one - other for one, other in zip(first, second, strict=True)]
-    agreeing = sum(gap > 0 for gap in gaps)
-    return Verdict(claim, statistics.fmean(gaps) > 0, f"{interval(gaps)} {unit}, {agreeing} of {len(gaps)} pairs")
+    said = f"{interval(gaps)} {unit}, {sum(gap > 0 for gap in gaps)} of {len(gaps)} pairs"
+    mean = statistics.fmean(gaps)
+    chance = 2 * statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
+    if abs(mean) <= chance and any(gaps):
+        return Verdict(claim, None, f"{said}: within chance")
+    return Verdict(claim, mean > 0, said)

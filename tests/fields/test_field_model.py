@@ -12,7 +12,7 @@ from qsplat.fields.model import FieldModel
 from qsplat.fields.nerf import FieldConfig, Hierarchical, RadianceField
 from qsplat.fields.occupancy import OccupancyConfig
 from qsplat.fields.rays import camera_rays
-from qsplat.fields.region import Region
+from qsplat.fields.region import Box, Region
 
 GREEN = torch.tensor([0.1, 0.9, 0.2])
 SAMPLINGS = [Hierarchical(48, 96), OccupancyConfig(resolution=48, samples=24, refresh_share=1.0)]
@@ -161,3 +161,22 @@ def test_state_holds_the_grid():
     other.field = Ball(5.0)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.render(camera()).rgb, model.render(camera()).rgb)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_box_shows_the_part_of_the_field_inside_it(sampling, bounded):
+    """The half of the ball that is nearer than its middle."""
+    model = ball_model(1.5, sampling, bounded=bounded)
+    near_half = Box(torch.eye(4), torch.tensor([5.0, 5.0, 1.5]))
+    near_half.box_from_world[2, 3] = 1.5
+    view = model.render(camera(), within=near_half)
+    rays, half = camera_rays(camera()), chords().flatten() / 2
+    along = -(rays.origins * rays.directions).sum(-1)
+    inside = torch.minimum(along + half, 4 / rays.directions[:, 2]) - (along - half)
+    covered = 1 - torch.exp(-1.5 / 2 * inside.clamp_min(0)).reshape(24, 32)
+    assert (view.alpha - covered).abs().mean() < 0.01
+    assert covered.max() > 0.4
+    nowhere = Box(torch.eye(4), torch.full((3,), 1e-3))
+    nowhere.box_from_world[0, 3] = 50.0
+    assert not model.render(camera(), within=nowhere).alpha.any()

@@ -125,8 +125,9 @@ def test_frequencies_are_one_number_for_each_kind():
     for frequencies, value in ((Positional(10), 7.0), (Fourier(), 3.5), (Sine(), 80.0)):
         assert frequency_of(with_frequency(frequencies, value)) == value
     assert with_frequency(Sine(hidden_omega=20.0), 50.0) == Sine(50.0, 20.0)
-    with pytest.raises(ValueError, match="whole number"):
-        with_frequency(Positional(), 2.5)
+    for value in (2.5, math.inf, math.nan):
+        with pytest.raises(ValueError, match="whole number"):
+            with_frequency(Positional(), value)
 
 
 def test_seeds_draw_other_random_frequencies():

@@ -7,7 +7,7 @@ import torch
 
 from qsplat.cameras import Camera
 from qsplat.fields.rays import CameraTable, Rays, camera_rays, rays_through
-from qsplat.fields.region import FARTHEST, NEAREST, Region, region_of
+from qsplat.fields.region import FARTHEST, NEAREST, Box, Region, overlap, region_of
 
 CENTER = torch.tensor([1.0, 2.0, 3.0])
 BOX = Region(CENTER, 2.0, 0.1, 50.0, bounded=True)
@@ -108,3 +108,33 @@ def test_rays_through_pixels_are_those_of_the_camera():
 def test_regions_that_cannot_be_are_refused(values):
     with pytest.raises(ValueError, match="0 <= near < far"):
         Region(CENTER, *values, bounded=True)
+
+
+def turned_box() -> Box:
+    """Half sides 1, 2 and 0.5, turned and moved."""
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2))).Q
+    pose = torch.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, torch.tensor([0.2, -0.1, 0.4])
+    return Box(pose, torch.tensor([1.0, 2.0, 0.5]))
+
+
+def test_a_ray_is_inside_a_box_exactly_between_its_ends():
+    generator = torch.Generator().manual_seed(0)
+    box, count = turned_box(), 200
+    rays = Rays(
+        2 * torch.randn(count, 3, generator=generator),
+        torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1),
+    )
+    span = box.span(rays)
+    distances = torch.linspace(-8, 8, 400).expand(count, -1)
+    local = rays.at(distances) @ box.box_from_world[:3, :3].T + box.box_from_world[:3, 3]
+    inside = (local.abs() < box.half).all(dim=-1)
+    between = (distances > span[:, :1]) & (distances < span[:, 1:])
+    assert (inside != between).sum() <= 2
+    assert 0.05 < inside.any(dim=1).float().mean() < 0.95
+
+
+def test_the_overlap_of_spans_is_empty_where_they_are_apart():
+    first = torch.tensor([[1.0, 3.0], [1.0, 3.0], [4.0, 5.0]])
+    other = torch.tensor([[2.0, 9.0], [5.0, 6.0], [3.0, 2.0]])
+    assert overlap(first, other).tolist() == [[2.0, 3.0], [5.0, 5.0], [4.0, 4.0]]

@@ -38,11 +38,12 @@ def test_a_method_that_cannot_be_built_gives_its_reason_instead_of_raising(monke
     assert "specifications" in methods.qsplat.reason
 
 
-def test_nerfstudio_finds_both_methods_and_the_dataparser():
+def test_nerfstudio_finds_the_methods_and_the_dataparser():
     from nerfstudio.configs.dataparser_configs import all_dataparsers
     from nerfstudio.configs.method_configs import all_methods
 
-    assert {"qsplat", "qsplat-mcmc"} <= set(all_methods)
+    fields = {"qsplat-nerf", "qsplat-siren", "qsplat-fourier"}
+    assert {"qsplat", "qsplat-mcmc", "qsplat-plus", *fields} <= set(all_methods)
     assert "qsplat-data" in all_dataparsers
     assert isinstance(all_methods["qsplat-mcmc"].pipeline.model.densification, McmcDensification)
 

@@ -131,7 +131,10 @@ def _table(scene: str, found: Sequence[Mapping[str, Any]]) -> str:
     of_scene = [one for one in found if one["scene"] == scene]
     columns = [column for column in COLUMNS if any(one[column[0]] is not None for one in of_scene)]
     head = "".join(f'<th scope="col">{escape(label)}</th>' for _, label, _ in columns)
-    lines = [f'<div class="wide" tabindex="0" data-scene-table><table><thead><tr><th>{escape(scene)}</th>{head}</tr></thead><tbody>']
+    lines = [
+        '<div class="wide" tabindex="0" data-scene-table>'
+        f"<table><thead><tr><th>{escape(scene)}</th>{head}</tr></thead><tbody>"
+    ]
     for one in of_scene:
         cells = []
         for name, _, form in columns:

@@ -46,7 +46,7 @@ def with_frequency(frequencies: Frequencies, value: float) -> Frequencies:
     """
     match frequencies:
         case Positional():
-            if value != round(value):
+            if not float(value).is_integer():
                 raise ValueError(f"frequency {value}: a positional encoding has a whole number of octaves")
             return replace(frequencies, octaves=round(value))
         case Fourier():

@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,10 +35,12 @@ from claims.listing import Described, described, page, read_result
 from claims.record import Setting, Verdict
 
 from qsplat.io.atomic import written_whole
-from scripts.bench.measuring import count, machine, run, write_json
+from scripts.bench.measuring import count, machine, run
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "QSPLAT_DATA"
+LIST = re.compile(r'\[\n[^][{}"]*\]')
+"""Numbers on a line each, which are written on one together. No text has line breaks in JSON."""
 HELD = {True: "held", False: "did not hold", None: "open"}
 
 
@@ -168,7 +172,9 @@ def write(folder: Path, name: str, result: dict[str, Any]) -> None:
             os.replace(picture, temporary)
         finally:
             picture.unlink(missing_ok=True)
-    write_json(folder / f"{name}.json", result)
+    with written_whole(folder / f"{name}.json") as temporary:
+        text = json.dumps(result, indent=1, allow_nan=False)
+        temporary.write_text(LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n", encoding="utf-8")
 
 
 def report(result: dict[str, Any]) -> str:

@@ -67,11 +67,15 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
     predicted = {name: [run["predicted"][name] for run in figures["runs"]] for name in NETWORKS}
     last = {name: [curve[-1] for curve in seeds] for name, seeds in predicted.items()}
     best = {name: [max(curve) for curve in seeds] for name, seeds in predicted.items()}
-    return [
+    verdicts = [
         larger(f"QNN predicts better than {name} ({when})", values["QNN"], values[name], unit="dB")
         for when, values in (("after 500 steps", last), ("each at its best step", best))
         for name in NETWORKS[:-1]
     ]
+    untrained = sum(curve[0] == max(curve) for curve in predicted["QNN"])
+    claim = "training lets the QNN predict better than the low-passed signal, which it is before its first step"
+    said = f"best before any step for {untrained} of {len(last['QNN'])} signals"
+    return [*verdicts, Verdict(claim, untrained < len(last["QNN"]) / 2, said)]
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:

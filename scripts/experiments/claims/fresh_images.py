@@ -15,14 +15,14 @@ Expectation: better than the default where that is far off, within a fraction of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from claims.drawing import canvas, colours, save, say
+from claims.drawing import canvas, save, say
+from claims.frequency_choices import panel, verdicts_on
 from claims.images import MISSING, has_photos, photo_paths, pixel_grid, square_photo
-from claims.record import Setting, Verdict, interval, larger
+from claims.record import Setting, Verdict
 from claims.regression import descend
 from torch import Tensor
 
@@ -39,8 +39,6 @@ FAMILIES: dict[str, tuple[Frequencies, tuple[float, ...], float]] = {
     "octaves": (Positional(10), (2.0, 4.0, 5.0, 6.0, 8.0, 10.0), 3e-3),
 }
 """Each with its default, the candidates, and the rate."""
-NEAR = 0.5
-"""Decibels within which a choice counts as comparable with the best. Our choice."""
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -78,16 +76,7 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
     """The choice against the default and against the best, by family."""
     if "missing" in figures:
         return [Verdict("FreSh chooses better frequencies than the default", None, figures["missing"])]
-    verdicts = []
-    for family in FAMILIES:
-        runs = [run for run in figures["runs"] if run["family"] == family]
-        chosen, default, best = (_of(runs, which) for which in ("chosen", "default", "best"))
-        verdicts.append(larger(f"FreSh's choice is better than the default ({family})", chosen, default, unit="dB"))
-        behind = [one - other for one, other in zip(best, chosen, strict=True)]
-        near = sum(one <= NEAR for one in behind)
-        said = f"the best is ahead by {interval(behind)} dB; within {NEAR:g} dB in {near} of {len(behind)} photos"
-        claim = f"FreSh's choice is within {NEAR:g} dB of the best candidate ({family})"
-        verdicts.append(Verdict(claim, sum(behind) / len(behind) <= NEAR, said))
+    verdicts = verdicts_on(figures["runs"], FAMILIES, of="photos")
     run = figures["runs"][0]
     passes = 3 * run["training_passes"]
     said = (
@@ -108,18 +97,8 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     with canvas(1, len(FAMILIES)) as (figure, axes):
         for axis, family in zip(axes.flat, FAMILIES, strict=True):
             runs = [run for run in figures["runs"] if run["family"] == family]
-            for run, colour in zip(runs, colours(len(runs)), strict=True):
-                behind = [score - max(run["psnr"]) for score in run["psnr"]]
-                axis.plot(run["candidates"], behind, color=colour, linewidth=1)
-                axis.plot(run["candidates"][run["chosen"]], behind[run["chosen"]], "o", color=colour)
-            axis.axvline(runs[0]["candidates"][runs[0]["default"]], color="black", linestyle=":", label="default")
-            axis.set(title=f"{family} (dot: FreSh's choice)", xlabel="candidate", ylabel="PSNR less the best (dB)")
-            axis.legend(fontsize="small")
+            panel(axis, runs, title=family)
         save(figure, path)
-
-
-def _of(runs: Sequence[dict[str, Any]], which: str) -> list[float]:
-    return [max(run["psnr"]) if which == "best" else run["psnr"][run[which]] for run in runs]
 
 
 def _trained(photo: Tensor, frequencies: Frequencies, rate: float, steps: int, seed: int) -> float:

@@ -7,8 +7,9 @@ code is unreleased. What is not known of it is our choice and named so below.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -77,24 +78,36 @@ class Tokens:
             )
 
 
+def tokens_of(description: Mapping[str, Any]) -> Tokens:
+    """The tokens that ``dataclasses.asdict`` made ``description`` of.
+
+    Raises:
+        KeyError, TypeError, ValueError: it describes none.
+    """
+    values = dict(description)
+    values.pop("kind")
+    return Tokens(**values)
+
+
 class TokenBank(nn.Module):
     """phi(x) = a cos(w x + b) / sqrt(M), octave after octave, with a = exp(-beta sigma |w|).
 
-    Frequencies w and phases b (uniform in a turn) are fixed and part of the state. beta is learnt and kept positive by
-    a softplus.
+    Frequencies w, phases b (uniform in a turn) and sigma are fixed and part of the state. beta is learnt and kept
+    positive by a softplus.
     """
 
     frequencies: Float[Tensor, "m dims"]
     phases: Float[Tensor, " m"]
+    sigma: Float[Tensor, ""]
 
     def __init__(self, dims: int, tokens: Tokens) -> None:
         super().__init__()
-        self.sigma = tokens.sigma
         generator = torch.Generator().manual_seed(tokens.seed)
         lowest = torch.randn(tokens.base, dims, generator=generator) / tokens.sigma
         octaves = 2.0 ** torch.arange(tokens.octaves)
         self.register_buffer("frequencies", (octaves[:, None, None] * lowest).flatten(0, 1))
         self.register_buffer("phases", 2 * math.pi * torch.rand(tokens.waves, generator=generator))
+        self.register_buffer("sigma", torch.tensor(tokens.sigma))
         self.raw_decay = nn.Parameter(torch.tensor(math.log(math.expm1(tokens.decay))))
 
     @property

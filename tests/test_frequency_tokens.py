@@ -47,7 +47,7 @@ def test_only_the_decay_of_a_bank_is_learnt():
     bank = TokenBank(2, Tokens(base=4, decay=0.1))
     assert [name for name, _ in bank.named_parameters()] == ["raw_decay"]
     assert bank.decay.item() == pytest.approx(0.1)
-    assert set(bank.state_dict()) == {"raw_decay", "frequencies", "phases"}
+    assert set(bank.state_dict()) == {"raw_decay", "frequencies", "phases", "sigma"}
     with torch.no_grad():
         bank.raw_decay.fill_(-50.0)
     assert bank.decay >= 0

@@ -12,12 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from qsplat.encodings import Encoding, Identity, encoder, encoding_of
+from qsplat.frequency_tokens import Tokens, tokens_of
 from qsplat.precision import Precision, uses_bfloat16
+from qsplat.qnn.attention import AttentionStages
 from qsplat.qnn.convolutions import Convolution, Standard, convolution, convolution_of
 from qsplat.qnn.queries import Queries, QueryKind, queries_of
 
 Input = Literal["both", "render", "queries"]
 Activation = Literal["relu", "leaky_relu"]
+Architecture = Literal["cnn", "rffca"]
 
 LEAK = 0.1
 """Slope of a leaky ReLU below zero."""
@@ -28,7 +31,7 @@ class QnnConfig:
     """Shape and arithmetic of a QNN.
 
     Args:
-        layers: number of convolutions.
+        layers: number of convolutions, or of blocks of attention.
         channels: hidden channels.
         kernel: samples a side of a convolution.
         precision: arithmetic of the convolutions: ``auto`` takes bfloat16 where the processor has instructions for it,
@@ -42,6 +45,9 @@ class QnnConfig:
         activation: between two convolutions; ``leaky_relu`` has a slope of 0.1 below zero.
         convolution: what the convolutions between the first and the last one are. Those two are always standard: the
             first sees few channels, and the last is zero at birth.
+        architecture: convolutions, or attention to waves of the queries (``AttentionStages``) that sees as much of the
+            signal as so many convolutions of that kernel.
+        tokens: the waves that attention has.
 
     Raises:
         ValueError: a size the network cannot have, a name that is none, or options that contradict each other.
@@ -57,13 +63,21 @@ class QnnConfig:
     encoding: Encoding = field(default_factory=Identity)
     activation: Activation = "relu"
     convolution: Convolution = field(default_factory=Standard)
+    architecture: Architecture = "cnn"
+    tokens: Tokens = field(default_factory=lambda: Tokens(query="coordinates"))
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.channels < 1:
             raise ValueError(f"layers={self.layers}, channels={self.channels}: a QNN needs at least one of each")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel={self.kernel}: choose an odd size, so that the network keeps the signal's size")
-        choices = {"precision": Precision, "input": Input, "query": QueryKind, "activation": Activation}
+        choices = {
+            "precision": Precision,
+            "input": Input,
+            "query": QueryKind,
+            "activation": Activation,
+            "architecture": Architecture,
+        }
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(choice))}")
@@ -84,6 +98,25 @@ class QnnConfig:
                 "between the first and the last one; give at least 3 layers"
             )
         self.convolution.check(kernel=self.kernel, dims=self.dims, channels=self.channels)
+        if self.architecture == "rffca":
+            self._check_attention()
+
+    def _check_attention(self) -> None:
+        self.tokens.check(self.channels)
+        if self.tokens.query != "coordinates":
+            raise ValueError(
+                f"tokens.query={self.tokens.query!r}: the attention of a head begins with what it sees; give "
+                "'coordinates'"
+            )
+        if self.input == "render":
+            raise ValueError(
+                "input='render' with architecture='rffca': attention needs queries; choose both or queries"
+            )
+        if not isinstance(self.convolution, Standard) or self.activation != "relu":
+            raise ValueError(
+                f"convolution={self.convolution.kind!r}, activation={self.activation!r} with architecture='rffca': "
+                "they are of convolutions; leave them at standard and relu"
+            )
 
     @property
     def halo(self) -> int | None:
@@ -104,6 +137,8 @@ class QnnConfig:
             values["encoding"] = encoding_of(values["encoding"])
         if "convolution" in values:
             values["convolution"] = convolution_of(values["convolution"])
+        if "tokens" in values:
+            values["tokens"] = tokens_of(values["tokens"])
         return QnnConfig(**values)
 
 
@@ -111,8 +146,9 @@ class QNN(nn.Module):
     """Residual of a signal from the signal itself and the coordinates of its samples.
 
     f(x, q) = Conv(ReLU(... Conv(x (+) g(q)))), zero-padded convolutions, encoded coordinates concatenated as channels.
-    The last layer starts at zero, so that a new network leaves the signal as it is. With the default configuration and
-    RGB images it has 78,531 parameters and sees 9x9 pixels.
+    Attention may follow a larger first convolution in place of the others. The last layer starts at zero, so that a new
+    network leaves the signal as it is. With the default configuration and RGB images it has 78,531 parameters and sees
+    9x9 pixels.
 
     ``queries`` is what the network is told about the pixels of an image, None for signals of one dimension. It is part
     of the network's state where it is a module.
@@ -141,15 +177,24 @@ class QNN(nn.Module):
             "render": signal_channels,
             "queries": self.encoder.channels,
         }
-        widths = [seen[config.input], *[config.channels] * (config.layers - 1), output_channels or signal_channels]
-        stages: list[nn.Module] = []
-        for layer, (width, following) in enumerate(pairwise(widths)):
-            chosen = config.convolution if 0 < layer < config.layers - 1 else Standard()
-            stages.append(convolution(chosen, width, following, kernel=config.kernel, dims=config.dims))
-            stages.append(nn.ReLU() if config.activation == "relu" else nn.LeakyReLU(LEAK))
-        self.stages = nn.Sequential(*stages[:-1])
-        for parameter in self.stages[-1].parameters():
-            nn.init.zeros_(parameter)
+        outputs = output_channels or signal_channels
+        self.stages: nn.Module
+        match config.architecture:
+            case "cnn":
+                self.stages = _convolutions(config, seen[config.input], outputs)
+            case "rffca":
+                reach = config.halo
+                assert reach is not None
+                self.stages = AttentionStages(
+                    seen[config.input],
+                    outputs,
+                    config.tokens,
+                    queries=self.encoder.dims,
+                    dims=config.dims,
+                    width=config.channels,
+                    depth=config.layers,
+                    reach=reach,
+                )
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -176,5 +221,19 @@ class QNN(nn.Module):
             seen.append(encoded.expand(signal.shape[0], *encoded.shape[1:]))
         half = uses_bfloat16(self.config.precision, signal.device)
         with torch.autocast(signal.device.type, dtype=torch.bfloat16, enabled=half):
-            residual = self.stages(torch.cat(seen, dim=1))
+            told = (queries,) if isinstance(self.stages, AttentionStages) else ()
+            residual = self.stages(torch.cat(seen, dim=1), *told)
         return residual.to(signal.dtype)
+
+
+def _convolutions(config: QnnConfig, inputs: int, outputs: int) -> nn.Sequential:
+    """The convolutions and what is between them; the last one is zero."""
+    widths = [inputs, *[config.channels] * (config.layers - 1), outputs]
+    stages: list[nn.Module] = []
+    for layer, (width, following) in enumerate(pairwise(widths)):
+        chosen = config.convolution if 0 < layer < config.layers - 1 else Standard()
+        stages.append(convolution(chosen, width, following, kernel=config.kernel, dims=config.dims))
+        stages.append(nn.ReLU() if config.activation == "relu" else nn.LeakyReLU(LEAK))
+    for parameter in stages[-2].parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(*stages[:-1])

@@ -31,6 +31,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"mode": "frozen", "crop_share": 1.0, "decay": "constant", "rate": 1e-3},
     {"convolution": "fdconv", "channels": 18, "layers": 3, "fdconv_groups": 7},
     {"convolution": "cfconv", "layers": 3, "cfconv_grid": 6, "cfconv_samples": 500},
+    {"architecture": "rffca", "query": "locations", "sigma": 0.3, "layers": 1},
 )
 
 

@@ -233,6 +233,8 @@ def test_a_value_that_an_option_cannot_have_is_refused_in_one_sentence(
         ({"encoding": "positional", "octaves": 0}, "octaves=0"),
         ({"encoding": "fourier", "fourier_scale": -1.0}, "scale=-1.0"),
         ({"encoding": "fourier", "fourier_features": 0}, "features=0"),
+        ({"architecture": "rffca", "sigma": 0.0}, "sigma=0.0"),
+        ({"architecture": "rffca", "channels": 24}, "width 24: choose a width"),
         ({"input": "render", "query": "rays"}, "query='rays' and encoding='identity' with input='render'"),
     ],
 )

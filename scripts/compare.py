@@ -10,8 +10,9 @@ counted. A run of a given time is planned anew every twentieth of it, so that it
 
 Writes comparison.json, comparison.md (mean and spread over seeds) and comparison.html (one page that asks nothing of
 the net) into the output folder, anew after every run. Finished runs stay there: the same command takes up where it was
-interrupted, and more methods, seeds or scenes are added to what is there. A run that fails becomes a row with its
-reason, is tried again by the next command, and the exit status is 1.
+interrupted, and more methods, seeds or scenes are added to what is there. With --again nothing is trained: the files
+are written from the runs that are finished, be it another command that is at work on the others. A run that fails
+becomes a row with its reason, is tried again by the next command, and the exit status is 1.
 
 With --ray the runs are spread over a Ray cluster (pip install "qsplat[scale]"); its machines need the same packages,
 and this folder and the scenes under the same paths.
@@ -91,6 +92,7 @@ def options() -> CommandLine:
     options.add_argument(
         "--ray", metavar="ADDRESS", help="Ray cluster to spread the runs over; 'local' starts one on this machine"
     )
+    options.add_argument("--again", action="store_true", help="train nothing: write what the finished runs say")
     return options
 
 
@@ -102,9 +104,11 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     runs = runs_of(captures, given.methods, seeds=given.seeds, budget=given.budget, gaussians=given.gaussians)
     cache, failures = Cache(given.output), dict[str, str]()
     to_do = [planned for planned in runs if not cache.has(planned.key)]
+    if given.again and len(to_do) == len(runs):
+        raise ValueError(f"--again: none of the {len(runs)} runs is in {given.output}: leave it out to train them")
     progress = Progress(runs, to_do, given.workers or 1)
     print(progress.beginning(), flush=True)
-    for finished in doing(given, to_do, cache, train or Trainer(code_digest())):
+    for finished in () if given.again else doing(given, to_do, cache, train or Trainer(code_digest())):
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure
         print(progress.after(finished, cache), flush=True)

@@ -105,6 +105,17 @@ def test_a_rerun_does_only_what_is_missing(tmp_path, capsys):
     assert compared(tmp_path, "--methods splat --seeds 1 --budget 41")[2] == ["stilllife 0 splat"]
 
 
+def test_again_writes_what_is_finished_and_trains_nothing(tmp_path, capsys):
+    compared(tmp_path, "--methods splat --seeds 1 --budget 40")
+    (tmp_path / "out" / "comparison.html").unlink()
+    capsys.readouterr()
+    status, found, done = compared(tmp_path, "--methods splat,qsplat --seeds 2 --budget 40 --again")
+    assert (status, done) == (0, [])
+    assert [(one["method"], one["seed"]) for one in found["rows"]] == [("splat", 0)]
+    assert "4 runs: 1 are in the cache, 3 to do" in capsys.readouterr().out
+    assert (tmp_path / "out" / "comparison.html").is_file()
+
+
 def test_every_row_has_what_the_others_build_on(tmp_path):
     _, found, _ = compared(tmp_path, "--methods splat --seeds 1 --budget 40")
     (one,) = found["rows"]
@@ -189,6 +200,7 @@ BUDGETS = ("0s", "abc", "19", "-3s", "infs", "s", "1e3", "nans")
         ),
         (f"--scene {STILLLIFE} --seeds 0", "'0': give a whole number of at least 1"),
         (f"--scene {STILLLIFE} --output {__file__}", "is a file: give a folder"),
+        (f"--scene {STILLLIFE} --output out --again", "--again: none of the 18 runs is in out: leave it out to train"),
         (f"--scene {STILLLIFE} --ray 127.0.0.1:1", "--ray 127.0.0.1:1: no Ray cluster answers"),
     ],
 )

@@ -13,7 +13,7 @@ from qsplat.fields.frequencies import Frequencies, with_frequency
 from qsplat.training.field_presets import FieldMethod, FieldSize, field_preset
 from qsplat.training.fit_field import FieldFitConfig
 
-FREQUENCY_NAMES: dict[FieldMethod, str] = {"nerf": "L", "siren": "omega_0", "fourier": "sigma"}
+FREQUENCY_NAMES: dict[FieldMethod, str] = {"nerf": "L", "siren": "omega_0", "fourier": "sigma", "rffca": "1/sigma"}
 """What sets how high the frequencies of a method are."""
 
 
@@ -28,8 +28,9 @@ class FieldModelConfig(ModelConfig):
     """Layers, samples and rates. original: as published. small: what learns in minutes on a CPU. auto: original on a
     GPU, small without one."""
     frequency: Literal["default", "auto"] | float = "default"
-    """How high the field's frequencies are: L of qsplat-nerf, omega_0 of qsplat-siren, sigma of qsplat-fourier, as a
-    number. default: that of the preset. auto: FreSh chooses it from the photos before training."""
+    """How high the field's frequencies are: L of qsplat-nerf, omega_0 of qsplat-siren, sigma of qsplat-fourier, 1/sigma
+    of qsplat-rffca, as a number. default: that of the preset. auto: FreSh chooses it from the photos before
+    training."""
     background_color: Literal["auto", "black", "white"] = "auto"
     """Behind the field. auto: white for photos with alpha, black for others."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -233,7 +234,8 @@ class QsplatFieldModel(Model):
             raise SystemExit(f"{of}: give one of a run of {ours}")
         if self._optimized and state["preset"] != self._size:
             raise SystemExit(f"{of} with --pipeline.model.preset {state['preset']}: give that")
-        if not isinstance(self.config.frequency, str) and self.config.frequency != state["frequency"]:
+        asked = self.config.frequency
+        if not isinstance(asked, str) and not math.isclose(asked, state["frequency"]):
             raise SystemExit(f"{of} with --pipeline.model.frequency {state['frequency']:g}: give that, or leave it out")
 
     def update_to_step(self, step: int) -> None:

@@ -1,4 +1,5 @@
-"""The methods ``qsplat-nerf``, ``qsplat-siren`` and ``qsplat-fourier``: their defaults on this machine."""
+"""The methods ``qsplat-nerf``, ``qsplat-siren``, ``qsplat-fourier`` and ``qsplat-rffca``: their defaults on this
+machine."""
 
 from __future__ import annotations
 
@@ -50,6 +51,9 @@ ON_CPU = _Defaults("cpu", iterations=3000, max_side=400, steps_per_save=500, ste
 
 
 def _specification(method: FieldMethod, summary: str) -> MethodSpecification:
+    original, small = "8 layers of 256 channels", "4 layers of 128"
+    if method == "rffca":
+        original, small = "4 blocks of 64 channels over 512 waves", "2 blocks of 32 over 128"
     here = ON_CUDA if torch.cuda.is_available() else ON_CPU
     return MethodSpecification(
         config=QsplatTrainerConfig(
@@ -72,8 +76,8 @@ def _specification(method: FieldMethod, summary: str) -> MethodSpecification:
             vis="viewer",
         ),
         description=(
-            f"{summary} With a GPU 8 layers of 256 channels, 64 and 128 samples of a ray and {ON_CUDA.iterations} "
-            f"iterations, as published; without one 4 layers of 128, 12 samples where a grid says that there is "
+            f"{summary} With a GPU {original}, 64 and 128 samples of a ray and {ON_CUDA.iterations} "
+            f"iterations, as published; without one {small}, 12 samples where a grid says that there is "
             f"something, and {ON_CPU.iterations} iterations. --pipeline.model.preset chooses either anywhere."
         ),
     )
@@ -82,3 +86,4 @@ def _specification(method: FieldMethod, summary: str) -> MethodSpecification:
 qsplat_nerf = _specification("nerf", "A radiance field with positional encoding (NeRF), to compare with.")
 qsplat_siren = _specification("siren", "A radiance field of sine layers (SIREN), to compare with.")
 qsplat_fourier = _specification("fourier", "A radiance field with Gaussian Fourier features, to compare with.")
+qsplat_rffca = _specification("rffca", "A radiance field that attends to waves (RFF-CA), to compare with.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SPLATS = ("qsplat", "qsplat_mcmc", "qsplat_plus")
-FIELDS = ("qsplat_nerf", "qsplat_siren", "qsplat_fourier")
+FIELDS = ("qsplat_nerf", "qsplat_siren", "qsplat_fourier", "qsplat_rffca")
 
 
 @dataclass(frozen=True)

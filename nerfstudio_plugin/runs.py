@@ -23,7 +23,7 @@ from qsplat.cameras import Camera
 from qsplat.io.scene import View
 from qsplat.metrics.report import RunFacts
 
-METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus", "qsplat-nerf", "qsplat-siren", "qsplat-fourier")
+METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus", "qsplat-nerf", "qsplat-siren", "qsplat-fourier", "qsplat-rffca")
 
 
 @dataclass(frozen=True)

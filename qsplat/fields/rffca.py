@@ -73,7 +73,7 @@ class TokenLayers(nn.Module):
         """The query after the last block."""
         coordinates, waves = encoded.tensor_split([self.dims], dim=-1)
         query = self.first(coordinates if self.reads_coordinates else waves[:, : self.waves])
-        tokens = waves.unflatten(-1, (-1, self.width))
+        tokens = waves.to(query).unflatten(-1, (-1, self.width))
         added = torch.arange(tokens.shape[1], device=tokens.device) >= self.waves // self.width
         mask = torch.where(added, self.release, 0.0)
         for block in self.blocks:

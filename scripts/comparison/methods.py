@@ -52,6 +52,7 @@ METHODS: Mapping[str, Method] = {
         Field("qsplat-nerf", "NeRF", "baseline", "nerf"),
         Field("qsplat-siren", "SIREN", "baseline", "siren"),
         Field("qsplat-fourier", "Fourier features", "baseline", "fourier"),
+        Field("qsplat-rffca", "RFF-CA", "baseline", "rffca"),
     )
 }
 

@@ -22,6 +22,7 @@ from nerfstudio_plugin.field_model import QsplatFieldModel, box_of
 from nerfstudio_plugin.runs import load_run
 from qsplat.encodings import Fourier, Positional
 from qsplat.fields import Hierarchical, OccupancyConfig, Sine, frequency_of
+from qsplat.frequency_tokens import Tokens
 from qsplat.io.transforms import load_scene
 from qsplat.metrics.psnr import psnr
 from qsplat.spectra.fresh import FreshChoice
@@ -30,7 +31,7 @@ from qsplat.training.fit_field import fit_field
 from qsplat.training.frequency import choose_field_frequency
 
 Configure = Callable[..., Any]
-METHODS = {"nerf": Positional, "siren": Sine, "fourier": Fourier}
+METHODS = {"nerf": Positional, "siren": Sine, "fourier": Fourier, "rffca": Tokens}
 RAYS, ITERATIONS = 64, 20
 
 
@@ -41,6 +42,8 @@ def tiny(method: Any, size: Any, *, iterations: int) -> Any:
     field = replace(whole.field, depth=2, width=16, skip=None, view_width=8, sampling=sampling, precision="fp32")
     if isinstance(field.frequencies, Fourier):
         field = replace(field, frequencies=replace(field.frequencies, features=8))
+    if isinstance(field.frequencies, Tokens):
+        field = replace(field, frequencies=replace(field.frequencies, base=8))
     return replace(whole, field=field, rays=RAYS)
 
 
@@ -235,6 +238,16 @@ def test_a_number_is_the_frequency(capture: Path, fields: Configure):
     assert model.radiance.config.frequencies == Sine(omega=55.0)
 
 
+def test_a_run_with_a_number_that_has_no_exact_inverse_is_resumed(capture: Path, fields: Configure):
+    """1/(1/49) is not 49 in floating point, and what is stored is sigma."""
+    config = fields(capture, method="rffca", frequency=49.0, iterations=2)
+    begun = run(config)
+    again = fields(capture, method="rffca", frequency=49.0, iterations=1)
+    again.load_dir = begun.checkpoint_dir
+    resumed = run(again).pipeline.model
+    assert resumed.radiance.config.frequencies.sigma == pytest.approx(1 / 49)
+
+
 def test_a_run_of_a_gpu_is_shown_without_one(capture: Path, fields: Configure):
     """Its preset is in the checkpoint, not in the config, which says auto."""
     trainer = run(fields(capture, preset="original", iterations=2))
@@ -255,6 +268,7 @@ WRONG_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "zero": ("fourier", {"frequency": 0.0}, r"--pipeline\.model\.frequency 0\.0"),
     "not a number": ("siren", {"frequency": float("nan")}, r"--pipeline\.model\.frequency nan"),
     "without end": ("nerf", {"frequency": float("inf")}, r"--pipeline\.model\.frequency inf"),
+    "waves": ("rffca", {"frequency": 0.0}, r"--pipeline\.model\.frequency 0\.0: sigma=0\.0"),
     "half an octave": ("nerf", {"frequency": 2.5}, "whole number of octaves"),
 }
 
@@ -455,6 +469,8 @@ def test_the_options_are_those_of_the_command_line():
 def test_descriptions_state_both_presets():
     from nerfstudio.configs.method_configs import all_descriptions
 
-    for method in METHODS:
+    for method in METHODS.keys() - {"rffca"}:
         assert "8 layers of 256 channels" in all_descriptions[f"qsplat-{method}"]
         assert "without one 4 layers of 128" in all_descriptions[f"qsplat-{method}"]
+    assert "With a GPU 4 blocks of 64 channels over 512 waves" in all_descriptions["qsplat-rffca"]
+    assert "without one 2 blocks of 32 over 128" in all_descriptions["qsplat-rffca"]

@@ -42,7 +42,7 @@ def test_nerfstudio_finds_the_methods_and_the_dataparser():
     from nerfstudio.configs.dataparser_configs import all_dataparsers
     from nerfstudio.configs.method_configs import all_methods
 
-    fields = {"qsplat-nerf", "qsplat-siren", "qsplat-fourier"}
+    fields = {"qsplat-nerf", "qsplat-siren", "qsplat-fourier", "qsplat-rffca"}
     assert {"qsplat", "qsplat-mcmc", "qsplat-plus", *fields} <= set(all_methods)
     assert "qsplat-data" in all_dataparsers
     assert isinstance(all_methods["qsplat-mcmc"].pipeline.model.densification, McmcDensification)

@@ -11,6 +11,7 @@ from qsplat.encodings import Fourier, Positional
 from qsplat.fields.frequencies import Sine
 from qsplat.fields.nerf import FieldConfig, Hierarchical
 from qsplat.fields.occupancy import OccupancyConfig
+from qsplat.frequency_tokens import Tokens
 from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.metrics.psnr import psnr
 from qsplat.render import rasterize
@@ -176,7 +177,7 @@ def test_presets_are_the_published_field_and_a_small_one():
     assert original.rate == Rate(5e-4, 5e-5, "exponential")
     assert (original.rays, original.iterations) == (1024, 7)
     assert small.field.width < original.field.width
-    for method, kind in (("nerf", Positional), ("siren", Sine), ("fourier", Fourier)):
+    for method, kind in (("nerf", Positional), ("siren", Sine), ("fourier", Fourier), ("rffca", Tokens)):
         for size in ("original", "small"):
             assert isinstance(field_preset(method, size, iterations=7).field.frequencies, kind)
 

@@ -1,25 +1,30 @@
-"""How fast our radiance field is beside nerfstudio's vanilla-nerf on the same rays, and how well both learn from them.
+"""How fast our radiance fields are beside nerfstudio's vanilla-nerf on the same rays, and how well they learn.
 
-    python scripts/bench/fields.py DIR [--max-side N] [--rays N] [--repeats N] [--threads N] [--json FILE]
+    python scripts/bench/fields.py DIR [--models NAME ...] [--methods NAME ...] [--max-side N] [--rays N] [--repeats N]
+                                   [--threads N] [--json FILE]
     python scripts/bench/fields.py DIR --learn [--iterations N] [--models NAME ...] [--rays N] [--pixels N] ...
 
 DIR is a capture whose photos have alpha, in blender's format: vanilla-nerf looks between 2 and 6 units from a camera,
 and gets rays in the capture's own units. Without ``--learn``, the loss of the same random rays and its gradients with
-respect to all parameters are timed in turns: vanilla-nerf, qsplat-nerf in its ``original`` and its ``small`` preset as
-they begin, and ``small`` after 200 iterations, when its grid knows what is empty. With ``--learn``, each of the models
-(default ``vanilla small``) is trained with the same rays for the same number of iterations, vanilla-nerf by the
-optimiser of its method; printed is the PSNR of all over the same random pixels of the held-out views. LPIPS, which
-vanilla-nerf builds and no training uses, is left out, because its weights may not be on the machine.
+respect to all parameters are timed in turns: vanilla-nerf, our methods (default qsplat-nerf) in their ``original`` and
+their ``small`` preset as they begin, and ``small`` after 200 iterations, when its grid knows what is empty, also in
+float32. With ``--learn``, each of the models is trained with the same rays for the same number of iterations,
+vanilla-nerf by the optimiser of its method; printed is the PSNR of all over the same random pixels of the held-out
+views. LPIPS, which vanilla-nerf builds and no training uses, is left out, because its weights may not be on the
+machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
 from measuring import (
@@ -41,9 +46,9 @@ if TYPE_CHECKING:
 
     from qsplat.fields.rays import Rays
     from qsplat.io.scene import Scene
-    from qsplat.training.field_presets import FieldSize
+    from qsplat.training.field_presets import FieldMethod, FieldSize
 
-MODELS = ("vanilla", "original", "small")
+MODELS, METHODS = ("vanilla", "original", "small"), ("nerf", "siren", "fourier")
 WARM, WARM_RAYS = 200, 1024
 AT_ONCE = 256
 """Rays at once where no gradient is needed."""
@@ -82,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_count("--threads", default=None, help="threads, torch's own number when not given")
     options.add_argument("--learn", action="store_true", help="train, and measure held-out pixels, instead of timing")
     options.add_count("--iterations", default=300, help="of each training")
-    options.add_argument("--models", nargs="+", choices=MODELS, default=["vanilla", "small"], help="what is trained")
+    options.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="what is measured (default all)")
+    options.add_argument("--methods", nargs="+", choices=METHODS, default=["nerf"], help="of ours (default nerf)")
     options.add_count("--pixels", default=4096, help="held-out pixels")
     options.add_count("--seed", default=1, help="of everything random")
     given = options.parse_args(arguments)
@@ -115,15 +121,18 @@ def speed(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
 
     torch.manual_seed(given.seed)
     draw = pool(scene.train)
-    models: dict[str, Trained] = {
-        "nerfstudio vanilla-nerf": Vanilla(scene),
-        "original": Ours(scene, "original", given.iterations),
-        "small, at first": Ours(scene, "small", given.iterations),
-        f"small, after {WARM} iterations": Ours(scene, "small", WARM),
-    }
-    warm = models[f"small, after {WARM} iterations"]
-    for step in range(WARM):
-        take_step(warm, step, *draw(WARM_RAYS))
+    models: dict[str, Trained] = {"nerfstudio vanilla-nerf": Vanilla(scene)} if "vanilla" in given.models else {}
+    for method in given.methods:
+        name = f"qsplat-{method}"
+        if "original" in given.models:
+            models[f"{name} original"] = Ours(scene, method, "original", WARM)
+        if "small" in given.models:
+            models[f"{name} small, at first"] = Ours(scene, method, "small", WARM)
+            warm = Ours(scene, method, "small", WARM)
+            for step in range(WARM):
+                take_step(warm, step, *draw(WARM_RAYS))
+            models[f"{name} small, after {WARM} iterations"] = warm
+            models[f"{name} small, the same in float32"] = warm.in_float32()
     rays, photo = draw(given.rays)
 
     def case(model: Trained) -> Callable[[], Times]:
@@ -151,9 +160,16 @@ def learning(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
     from qsplat.metrics.psnr import psnr
 
     rows = []
+    makers: dict[str, Callable[[], Trained]] = {}
     for name in given.models:
+        for method in given.methods:
+            if name == "vanilla":
+                makers["nerfstudio vanilla-nerf"] = partial(Vanilla, scene)
+            else:
+                makers[f"qsplat-{method} {name}"] = partial(Ours, scene, method, name, given.iterations)
+    for name, make in makers.items():
         torch.manual_seed(given.seed)
-        model = Vanilla(scene) if name == "vanilla" else Ours(scene, name, given.iterations)
+        model = make()
         torch.manual_seed(given.seed + 1)
         batches, draw = torch.random.get_rng_state(), pool(scene.train)
         began = time.process_time()
@@ -170,7 +186,7 @@ def learning(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
             seen = [model.colors(rays[first : first + AT_ONCE]) for first in range(0, given.pixels, AT_ONCE)]
         rows.append(
             {
-                "model": "nerfstudio vanilla-nerf" if name == "vanilla" else name,
+                "model": name,
                 "iterations": given.iterations,
                 "rays": given.rays,
                 "psnr": round(psnr(torch.cat(seen)[None], photo[None]), 2),
@@ -199,21 +215,26 @@ def pool(views: Sequence[Any]) -> Callable[[int], tuple[Rays, Tensor]]:
 
 
 class Ours:
-    """qsplat-nerf as ns-train trains it, in one of its sizes."""
+    """A method of ours as ns-train trains it, in one of its sizes."""
 
-    def __init__(self, scene: Scene, size: FieldSize, iterations: int) -> None:
+    def __init__(self, scene: Scene, method: FieldMethod, size: FieldSize, iterations: int) -> None:
         import torch
 
         from qsplat.fields.model import FieldModel
         from qsplat.training.adam import Adam
-        from qsplat.training.field_presets import FieldSize, field_preset
+        from qsplat.training.field_presets import field_preset
         from qsplat.training.fit_field import region_for
 
-        assert size in get_args(FieldSize)
-        self.config = field_preset("nerf", size, iterations=iterations)
+        self.config = field_preset(method, size, iterations=iterations)
         self.model = FieldModel(self.config.field, region_for(scene), torch.ones(3))
         self.parameters = list(self.model.parameters())
         self.optimizer: Optimizer = Adam(self.parameters, fused=True)
+
+    def in_float32(self) -> Ours:
+        """A copy that computes in float32."""
+        twin = copy.deepcopy(self)
+        twin.model.field.config = replace(self.config.field, precision="fp32")
+        return twin
 
     def loss(self, rays: Rays, photo: Tensor) -> Tensor:
         """Of both passes, where there are two."""
@@ -241,8 +262,6 @@ class Vanilla:
     """nerfstudio's vanilla-nerf with the options and the optimiser of its method."""
 
     def __init__(self, scene: Scene) -> None:
-        import copy
-
         import torch
         from nerfstudio.configs.method_configs import all_methods
         from nerfstudio.data.scene_box import SceneBox

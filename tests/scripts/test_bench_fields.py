@@ -43,11 +43,40 @@ def test_speed_is_beside_vanilla_nerf(fields, capture, tmp_path):
     assert fields.main([str(capture), "--rays", "8", "--repeats", "1", "--json", str(path)]) == 0
     vanilla, original, *small = json.loads(path.read_text())["speed"]
     assert vanilla["times_as_fast"] == 1
-    assert [row["model"] for row in small] == ["small, at first", "small, after 1 iterations"]
+    assert [row["model"] for row in small] == [
+        f"qsplat-nerf small, {when}" for when in ("at first", "after 1 iterations", "the same in float32")
+    ]
     assert original["parameters"] == 2 * 595_844
     for row in (vanilla, original, *small):
         both = row["forward_us_per_ray"] + row["backward_us_per_ray"]
         assert row["us_per_ray"] == pytest.approx(both, abs=0.2)
+
+
+def test_methods_are_timed_without_vanilla_nerf(fields, capture, tmp_path):
+    path = tmp_path / "speed.json"
+    options = ["--models", "small", "--methods", "siren", "fourier", "--rays", "8", "--repeats", "1"]
+    assert fields.main([str(capture), *options, "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["speed"]
+    assert [row["model"] for row in rows if "first" in row["model"]] == [
+        "qsplat-siren small, at first",
+        "qsplat-fourier small, at first",
+    ]
+    assert rows[0]["times_as_fast"] == 1
+
+
+def test_the_twin_in_float32_is_the_same_field(fields, capture):
+    from qsplat.io.transforms import load_scene
+
+    scene = load_scene(capture)
+    ours = fields.Ours(scene, "nerf", "small", 1)
+    twin = ours.in_float32()
+    rays, _ = fields.pool(scene.train)(20)
+    with torch.no_grad():
+        torch.testing.assert_close(twin.colors(rays), ours.colors(rays), atol=0.05, rtol=0)
+    assert twin.model.field.config.precision == "fp32"
+    assert ours.model.field.config.precision == "auto"
+    assert twin.parameters[0] is not ours.parameters[0]
+    assert twin.parameters[0] is next(twin.model.parameters())
 
 
 def test_all_models_learn_from_the_same_rays(fields, capture, tmp_path, monkeypatch):
@@ -67,7 +96,7 @@ def test_all_models_learn_from_the_same_rays(fields, capture, tmp_path, monkeypa
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
     assert not torch.equal(seen["Ours0"][0][2], seen["Ours1"][0][2])
     rows = json.loads(path.read_text())["learning"]
-    assert [row["model"] for row in rows] == ["nerfstudio vanilla-nerf", "small"]
+    assert [row["model"] for row in rows] == ["nerfstudio vanilla-nerf", "qsplat-nerf small"]
     assert all(0 < row["psnr"] < 40 for row in rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ ERROR_RANGE = 0.2
 """Mean absolute error of a pixel at which the maps are brightest."""
 
 GAP = 4
+NARROWEST = 160
+"""Pixels across a picture that its label needs; each pixel of a narrower one becomes a square of several."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def beside_photo(shown: Panels, title: str) -> Picture:
 def _sheet(rows: list[dict[str, Picture]], title: str) -> Picture:
     """Rows of three pictures of one size with a strip of labels above each row."""
     height, width = rows[0]["photo"].shape[:2]
+    scale = math.ceil(NARROWEST / width)
+    height, width = scale * height, scale * width
     font = ImageFont.load_default(size=max(10, min(24, width // 16)))
     strip = int(1.6 * font.size) if isinstance(font, ImageFont.FreeTypeFont) else 16
     sheet = Image.new("RGB", (3 * width + 2 * GAP, strip + len(rows) * (strip + height + GAP) - GAP), "white")
@@ -94,7 +99,8 @@ def _sheet(rows: list[dict[str, Picture]], title: str) -> Picture:
         for column, (label, picture) in enumerate(pictures.items()):
             left = column * (width + GAP)
             draw.text((left + GAP, top + strip // 6), label, fill="black", font=font)
-            sheet.paste(Image.fromarray(picture), (left, top + strip))
+            enlarged = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+            sheet.paste(Image.fromarray(enlarged), (left, top + strip))
     return np.asarray(sheet)
 
 

@@ -11,8 +11,8 @@ counted. A run of a given time is planned anew every twentieth of it, so that it
 Writes comparison.json, comparison.md (mean and spread over seeds) and comparison.html (one page that asks nothing of
 the net) into the output folder, anew after every run. Finished runs stay there: the same command takes up where it was
 interrupted, and more methods, seeds or scenes are added to what is there. With --again nothing is trained: the files
-are written from the runs that are finished, be it another command that is at work on the others. A run that fails
-becomes a row with its reason, is tried again by the next command, and the exit status is 1.
+are written from the seeds of each scene that all methods have finished, even while another command is at work on the
+others. A run that fails becomes a row with its reason, is tried again by the next command, and the exit status is 1.
 
 With --ray the runs are spread over a Ray cluster (pip install "qsplat[scale]"); its machines need the same packages,
 and this folder and the scenes under the same paths.
@@ -92,7 +92,7 @@ def options() -> CommandLine:
     options.add_argument(
         "--ray", metavar="ADDRESS", help="Ray cluster to spread the runs over; 'local' starts one on this machine"
     )
-    options.add_argument("--again", action="store_true", help="train nothing: write what the finished runs say")
+    options.add_argument("--again", action="store_true", help="train nothing: write what is finished")
     return options
 
 
@@ -104,11 +104,13 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     runs = runs_of(captures, given.methods, seeds=given.seeds, budget=given.budget, gaussians=given.gaussians)
     cache, failures = Cache(given.output), dict[str, str]()
     to_do = [planned for planned in runs if not cache.has(planned.key)]
-    if given.again and len(to_do) == len(runs):
-        raise ValueError(f"--again: none of the {len(runs)} runs is in {given.output}: leave it out to train them")
     progress = Progress(runs, to_do, given.workers or 1)
     print(progress.beginning(), flush=True)
-    for finished in () if given.again else doing(given, to_do, cache, train or Trainer(code_digest())):
+    if given.again:
+        runs, to_do = finished_by_all(runs, to_do), []
+        if not runs:
+            raise ValueError(f"--again: {given.output} has no seed of a scene that all methods finished: train them")
+    for finished in doing(given, to_do, cache, train or Trainer(code_digest())) if to_do else ():
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure
         print(progress.after(finished, cache), flush=True)
@@ -118,6 +120,12 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     print(f"Written: {given.output / 'comparison.html'}, .md and .json")
     if failures:
         raise ValueError(f"{len(failures)} of {len(rows)} runs failed, the reasons stand above; the others are written")
+
+
+def finished_by_all(runs: Sequence[Run], missing: Sequence[Run]) -> list[Run]:
+    """The runs without the seeds of a scene that some method has not finished: means are over the same seeds."""
+    incomplete = {(run.capture, run.seed) for run in missing}
+    return [run for run in runs if (run.capture, run.seed) not in incomplete]
 
 
 def doing(given: argparse.Namespace, runs: Sequence[Run], cache: Cache, train: Train) -> Iterator[Finished[Run]]:

@@ -105,14 +105,15 @@ def test_a_rerun_does_only_what_is_missing(tmp_path, capsys):
     assert compared(tmp_path, "--methods splat --seeds 1 --budget 41")[2] == ["stilllife 0 splat"]
 
 
-def test_again_writes_what_is_finished_and_trains_nothing(tmp_path, capsys):
-    compared(tmp_path, "--methods splat --seeds 1 --budget 40")
+def test_again_trains_nothing_and_writes_the_seeds_that_all_methods_have_finished(tmp_path, capsys):
+    compared(tmp_path, "--methods splat,qsplat --seeds 1 --budget 40")
+    compared(tmp_path, "--methods splat --seeds 2 --budget 40")
     (tmp_path / "out" / "comparison.html").unlink()
     capsys.readouterr()
-    status, found, done = compared(tmp_path, "--methods splat,qsplat --seeds 2 --budget 40 --again")
+    status, found, done = compared(tmp_path, "--methods splat,qsplat --seeds 3 --budget 40 --again")
     assert (status, done) == (0, [])
-    assert [(one["method"], one["seed"]) for one in found["rows"]] == [("splat", 0)]
-    assert "4 runs: 1 are in the cache, 3 to do" in capsys.readouterr().out
+    assert [(one["method"], one["seed"]) for one in found["rows"]] == [("splat", 0), ("qsplat", 0)]
+    assert "6 runs: 3 are in the cache, 3 to do" in capsys.readouterr().out
     assert (tmp_path / "out" / "comparison.html").is_file()
 
 
@@ -200,7 +201,7 @@ BUDGETS = ("0s", "abc", "19", "-3s", "infs", "s", "1e3", "nans")
         ),
         (f"--scene {STILLLIFE} --seeds 0", "'0': give a whole number of at least 1"),
         (f"--scene {STILLLIFE} --output {__file__}", "is a file: give a folder"),
-        (f"--scene {STILLLIFE} --output out --again", "--again: none of the 18 runs is in out: leave it out to train"),
+        (f"--scene {STILLLIFE} --output out --again", "--again: out has no seed of a scene that all methods finished"),
         (f"--scene {STILLLIFE} --ray 127.0.0.1:1", "--ray 127.0.0.1:1: no Ray cluster answers"),
     ],
 )

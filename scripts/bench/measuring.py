@@ -8,6 +8,7 @@ product on the same threads, once per turn, so that figures of different machine
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -136,8 +137,29 @@ def processor() -> str:
 def peak_megabytes() -> float:
     """The most memory that this process had resident so far, in 10^6 bytes. The kernel's figure for the process
     (``VmHWM``), because ``ru_maxrss`` includes what the process was forked from."""
+    return _resident_megabytes("VmHWM")
+
+
+def extra_megabytes(function: Callable[[], object]) -> float | None:
+    """The most memory that a call had resident beyond what was in use before it, in 10^6 bytes; None where the system
+    does not let a process forget its peak.
+
+    Memory that was freed and kept by the C library is given back first: the call would use it without a trace.
+    """
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+    before = _resident_megabytes("VmRSS")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    function()
+    return round(peak_megabytes() - before, 1)
+
+
+def _resident_megabytes(name: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    kibibytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    kibibytes = next(line.split()[1] for line in lines if line.startswith(name))
     return round(int(kibibytes) * 1024 / 1e6, 1)
 
 

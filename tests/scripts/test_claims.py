@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "scripts" / "experiments"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def experiments():
-    """The scripts import each other from the folder that they lie in."""
+    """The scripts import each other from the folder that they lie in, and what they share with benchmarks."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
         patch.syspath_prepend(EXPERIMENTS)
         yield
 
@@ -49,7 +51,7 @@ def test_a_quick_run_is_measured_judged_and_drawn(name, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("name", ["input_ablation", "query_generalisation", "super_resolution"])
+@pytest.mark.parametrize("name", ["heads_on_scenes", "input_ablation", "query_generalisation", "super_resolution"])
 def test_without_data_a_claim_is_not_measured(name, tmp_path):
     record = importlib.import_module("claims.record")
     module = importlib.import_module(f"claims.{name}")

@@ -2,6 +2,7 @@
 
     python scripts/compare.py --scene DIR [DIR ...] [--methods NAME,...] [--seeds N] [--budget 300s|5000]
                               [--max-side N] [--gaussians N] [--output DIR] [--workers N] [--ray ADDRESS]
+                              [--again] [--page FILE.md]
 
 Every run is measured by the same code on the same held-out views (every 8th, or those that the capture lists). The
 budget is processor time of the training alone, or iterations. Trainings have one thread each, so that processor time
@@ -12,7 +13,8 @@ Writes comparison.json, comparison.md (mean and spread over seeds) and compariso
 the net) into the output folder, anew after every run. Finished runs stay there: the same command takes up where it was
 interrupted, and more methods, seeds or scenes are added to what is there. With --again nothing is trained: the files
 are written from the seeds of each scene that all methods have finished, even while another command is at work on the
-others. A run that fails becomes a row with its reason, is tried again by the next command, and the exit status is 1.
+others. --page writes the tables between the lines "<!-- results -->" and "<!-- end -->" of a page, too. A run that
+fails becomes a row with its reason, is tried again by the next command, and the exit status is 1.
 
 With --ray the runs are spread over a Ray cluster (pip install "qsplat[scale]"); its machines need the same packages,
 and this folder and the scenes under the same paths.
@@ -35,6 +37,7 @@ from comparison.plan import Budget, Run, budget_of, captures_of, runs_of
 from comparison.progress import Progress
 from comparison.training import Keeper, Trainer
 
+from qsplat.io.atomic import written_whole
 from scripts.bench.measuring import CommandLine, count, machine, run, write_json
 from scripts.experiments.ablation_cache import Cache, code_digest
 from scripts.experiments.workers import Finished, work_off
@@ -92,6 +95,7 @@ def options() -> CommandLine:
     options.add_argument(
         "--ray", metavar="ADDRESS", help="Ray cluster to spread the runs over; 'local' starts one on this machine"
     )
+    options.add_argument("--page", type=Path, metavar="FILE.md", help="page to write the tables into at the end")
     options.add_argument("--again", action="store_true", help="train nothing: write what is finished")
     return options
 
@@ -100,6 +104,8 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     """Do what is not in the cache, and tell what was found."""
     if given.output.exists() and not given.output.is_dir():
         raise ValueError(f"--output {given.output} is a file: give a folder")
+    if given.page:
+        filled_page(given.page, [])
     captures = captures_of(given.scene, max_side=given.max_side)
     runs = runs_of(captures, given.methods, seeds=given.seeds, budget=given.budget, gaussians=given.gaussians)
     cache, failures = Cache(given.output), dict[str, str]()
@@ -118,6 +124,9 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     rows = rows_of(runs, cache, failures)
     print(write(given, command, rows))
     print(f"Written: {given.output / 'comparison.html'}, .md and .json")
+    if given.page:
+        with written_whole(given.page) as temporary:
+            temporary.write_text(filled_page(given.page, rows), encoding="utf-8")
     if failures:
         raise ValueError(f"{len(failures)} of {len(rows)} runs failed, the reasons stand above; the others are written")
 
@@ -157,8 +166,6 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
     from comparison.page import page
     from comparison.tables import summary, tables
 
-    from qsplat.io.atomic import written_whole
-
     settings = {
         "command": command,
         "budget": str(given.budget),
@@ -179,6 +186,20 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
         with written_whole(given.output / name) as temporary:
             temporary.write_text(written, encoding="utf-8")
     return text
+
+
+def filled_page(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """The text of a page with the tables of ``rows``.
+
+    Raises:
+        ValueError: it has no place for them.
+    """
+    from comparison.tables import filled, summary
+
+    try:
+        return filled(path.read_text(encoding="utf-8"), summary(rows))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--page {path}: {error}") from None
 
 
 def _refusing(parse: Callable[[str], Any]) -> Callable[[str], Any]:

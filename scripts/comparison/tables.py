@@ -9,6 +9,7 @@ from typing import Any
 from comparison.methods import METHODS
 
 SCORES = ("psnr", "ssim", "psnr_edge", "lpips", "lpips_alex")
+RESULTS, END = "<!-- results -->\n", "<!-- end -->\n"
 COSTS = ("train_seconds", "wall_seconds", "iterations", "parameters", "gaussians", "bytes", "fps")
 
 
@@ -58,10 +59,8 @@ def tables(content: Mapping[str, Any]) -> str:
         settings["command"],
         "```",
         "",
-        *(f"- {sentence}" for sentence in verdicts(found)),
+        *_results(found, heading="##"),
     ]
-    for scene in dict.fromkeys(one["scene"] for one in found):
-        lines += ["", f"## {scene}", "", *_table([one for one in found if one["scene"] == scene])]
     failures = [row for row in rows if "failed" in row]
     if failures:
         lines += ["", "## Failed", ""]
@@ -70,6 +69,19 @@ def tables(content: Mapping[str, Any]) -> str:
     if said:
         lines += ["", "## Notes", "", *(f"- {remark}" for remark in said)]
     return "\n".join(lines) + "\n"
+
+
+def filled(page: str, found: Sequence[Mapping[str, Any]]) -> str:
+    """A page of Markdown with a summary between its lines ``<!-- results -->`` and ``<!-- end -->``.
+
+    Raises:
+        ValueError: it has no such lines.
+    """
+    before, begin, rest = page.partition(RESULTS)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"it has no lines {RESULTS.strip()} and {END.strip()} to write between")
+    return before + begin + "\n".join(_results(found, heading="###")) + "\n" + end + after
 
 
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -85,6 +97,14 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(values) > 1:
             said.append(f"the rows come from {len(values)} {what} ({', '.join(values)})")
     return said
+
+
+def _results(found: Sequence[Mapping[str, Any]], *, heading: str) -> list[str]:
+    """Who leads, and a table for each scene."""
+    lines = [f"- {sentence}" for sentence in verdicts(found)]
+    for scene in dict.fromkeys(one["scene"] for one in found):
+        lines += ["", f"{heading} {scene}", "", *_table([one for one in found if one["scene"] == scene])]
+    return lines
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> list[str]:

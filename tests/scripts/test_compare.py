@@ -117,6 +117,23 @@ def test_again_trains_nothing_and_writes_the_seeds_that_all_methods_have_finishe
     assert (tmp_path / "out" / "comparison.html").is_file()
 
 
+def test_a_page_is_filled_with_the_tables_and_nothing_else_of_it_changes(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- results -->\nold\n<!-- end -->\nrest\n")
+    for _ in range(2):
+        status, _, _ = compared(tmp_path, f"--methods splat --seeds 1 --budget 40 --page {page}")
+        text = page.read_text()
+        assert status == 0
+        assert text.startswith("# Title\n\n<!-- results -->\n- stilllife: splat reaches 20.00 dB")
+        assert text.endswith(" |\n<!-- end -->\nrest\n")
+        assert text.count("### stilllife") == 1
+    page.write_text("# Title\n")
+    status, _, done = compared(tmp_path, f"--methods qsplat --seeds 1 --budget 40 --page {page}")
+    assert (status, done) == (1, [])
+    assert "it has no lines <!-- results --> and <!-- end -->" in capsys.readouterr().err
+    assert page.read_text() == "# Title\n"
+
+
 def test_every_row_has_what_the_others_build_on(tmp_path):
     _, found, _ = compared(tmp_path, "--methods splat --seeds 1 --budget 40")
     (one,) = found["rows"]

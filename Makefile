@@ -44,6 +44,7 @@ bench: install
 	$(BIN)/python scripts/bench/scaling.py --json docs/performance/scaling.json --plot docs/performance
 	$(BIN)/python scripts/bench/ns_train.py --json docs/performance/ns_train.json
 	$(BIN)/python scripts/bench/startup.py --json docs/performance/startup.json --repeats 3
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench/convolutions.py --json docs/performance/convolutions.json
 	$(BIN)/python scripts/bench/page.py
 
 bench-gpu: install

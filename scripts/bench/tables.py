@@ -189,6 +189,22 @@ def crops(found: Any) -> Table:
     return lines
 
 
+def convolution_rows(found: Any) -> Table:
+    """Times and memory of layers and heads, a column for each size."""
+    rows, lines = found["rows"], []
+    for kind, name in dict.fromkeys((row["kind"], row["name"]) for row in rows):
+        some = [row for row in rows if (row["kind"], row["name"]) == (kind, name)]
+        line = {"What": f"{kind}: {name}", "Parameters": f"{some[0]['parameters']:,}"}
+        for row in some:
+            shown = row["backward_ms"] is None
+            times = number(row["forward_ms"]) if shown else both_ways(row)
+            way = "forward" if shown else "forward + backward"
+            line[f"{size(row)}, {way}, ms"] = f"{times} ({number(row['times'])}x)"
+            line[f"{size(row)}, MB"] = number(row["megabytes"])
+        lines.append(line)
+    return lines
+
+
 def ns_train_rows(found: Any) -> Table:
     """The rate of ``fit()`` and of ``ns-train``."""
     return [
@@ -296,6 +312,7 @@ TABLES: Mapping[str, tuple[Sequence[str], Callable[..., Table]]] = {
     "scaling": (("scaling",), scaling_rows),
     "largest": (("scaling",), largest),
     "startup": (("startup",), startup_rows),
+    "convolutions": (("convolutions",), convolution_rows),
     "crops": (("head_crops",), crops),
     "ns-train": (("ns_train",), ns_train_rows),
 }

@@ -24,6 +24,7 @@ SMALL = {
     "loss": "--repeats 1 --sizes 40x30 --gaussians 200",
     "training": "--repeats 1 --iterations 2 --gaussians 200 --size 40x30 --twin-case 50@32x24",
     "scaling": "--repeats 1 --most 200 --sweeps threads",
+    "convolutions": "--repeats 1 --sizes 24x20 --shown 30x24 --channels 32",
     "head_crops": f"{ROOT}/scenes/stilllife --max-side 64 --seeds 1 --iterations 40 --gaussians 500",
 }
 
@@ -215,6 +216,27 @@ def test_a_case_that_fails_is_named(settings):
         module("scaling").in_a_process({"splats": 5}, 1)
 
 
+def test_layers_and_heads_are_beside_plain_ones(written):
+    rows = read(written, "convolutions")["rows"]
+    layers, heads = ["torch Conv2d", "standard", "FDConv", "CF-Conv"], ["CNN", "FDConv", "CF-Conv", "RFF-CA"]
+    assert [row["name"] for row in rows] == 2 * (layers + heads)
+    plain, standard, *others = rows
+    assert plain["parameters"] == standard["parameters"] == 32 * 32 * 9 + 32
+    assert len({row["parameters"] for row in (plain, *others[: len(layers) - 2])}) == len(layers) - 1
+    for row in rows:
+        assert row["forward_ms"] > 0
+        assert (row["backward_ms"] is None) == ((row["width"], row["height"]) == (30, 24))
+        assert row["times"] == 1 or row["name"] not in ("torch Conv2d", "CNN")
+
+
+def test_memory_of_a_call_is_counted_beyond_what_was_in_use(settings):
+    kept = torch.ones(20_000_000)
+    for _ in range(2):  # what the first call freed does not hide the second
+        found = module("measuring").extra_megabytes(lambda: torch.ones(10_000_000))
+        assert found is None or found == pytest.approx(40, abs=15)
+    assert kept[0] == 1
+
+
 def test_every_table_of_the_page_is_filled(written, tmp_path):
     page, files = tmp_path / "page.md", module("tables").TABLES
     page.write_text((ROOT / "docs" / "performance.md").read_text())
@@ -270,6 +292,7 @@ def test_ns_train_is_timed_by_its_median_step(settings):
         ("loss", "--sizes 40", "'40': give WIDTHxHEIGHT"),
         ("training", "--scene nowhere", "nowhere is not a folder"),
         ("training", "--threads many", "'many': give a whole number"),
+        ("convolutions", "--channels 16", "channels=16 with FDConv: choose 17 or more"),
         ("head_crops", "nowhere", "nowhere is not a folder"),
         ("head_crops", "nowhere --crop-share 0", "'0': give a share above 0"),
         ("head_crops", "nowhere --iterations 4", "--iterations 4: a phase is timed from 20 on"),

@@ -7,9 +7,9 @@ Setting: one signal (waves of 2, 20 and 40 turns and a jump), two made-up images
     pixels; coordinates from -1 to 1. 256 random points a step, or pixels of the photo, 300 steps of Adam at 3e-3 halved
     at two thirds, the norm of gradients clipped to 1, the mean squared error. Measured is the error relative to the
     function (of a photo: to it less its mean) on an even grid (of a photo: its pixels), in dB. 128 waves in 4 octaves,
-    width 32, 2 blocks; networks without attention are made wider, until they have as many parameters. A third to a
-    sixteenth of the source's steps, and an eighth of its parameters. The formulas of its functions are not known:
-    these are ours.
+    width 32, 2 blocks; networks without attention are made wider, until they have as many parameters. The source has
+    500 to 5000 epochs of 4000 points or all pixels, and 512 waves, width 64, 4 blocks. The formulas of its functions
+    are not known: these are ours.
 Source: Feng et al. 2025 (arXiv 2512.18586), as others report it; the paper shows curves and no tables. Its photos are
     of DIV2K, which is not here.
 Expectation: RFF-CA ahead of RFF-NN on the made-up functions; on photos a difference of less than a dB.

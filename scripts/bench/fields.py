@@ -7,8 +7,8 @@
 DIR is a capture whose photos have alpha, in blender's format: vanilla-nerf looks between 2 and 6 units from a camera,
 and gets rays in the capture's own units. Without ``--learn``, the loss of the same random rays and its gradients with
 respect to all parameters are timed in turns: vanilla-nerf, our methods (default qsplat-nerf) in their ``original`` and
-their ``small`` preset as they begin, and ``small`` after 200 iterations, when its grid knows what is empty, also in
-float32. With ``--learn``, each of the models is trained with the same rays for the same number of iterations,
+their ``small`` preset as they begin, and ``small`` after 200 iterations, when its grid knows what is empty; that also
+in ``float32``. With ``--learn``, each of the models is trained with the same rays for the same number of iterations,
 vanilla-nerf by the optimiser of its method; printed is the PSNR of all over the same random pixels of the held-out
 views. LPIPS, which vanilla-nerf builds and no training uses, is left out, because its weights may not be on the
 machine.
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from qsplat.io.scene import Scene
     from qsplat.training.field_presets import FieldMethod, FieldSize
 
-MODELS, METHODS = ("vanilla", "original", "small"), ("nerf", "siren", "fourier")
+MODELS = ("vanilla", "original", "small", "float32")
+"""``float32`` is ``small`` without bfloat16."""
+METHODS = ("nerf", "siren", "fourier")
 WARM, WARM_RAYS = 200, 1024
 AT_ONCE = 256
 """Rays at once where no gradient is needed."""
@@ -126,12 +128,15 @@ def speed(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
         name = f"qsplat-{method}"
         if "original" in given.models:
             models[f"{name} original"] = Ours(scene, method, "original", WARM)
+        if "small" not in given.models and "float32" not in given.models:
+            continue
+        warm = Ours(scene, method, "small", WARM)
+        for step in range(WARM):
+            take_step(warm, step, *draw(WARM_RAYS))
         if "small" in given.models:
             models[f"{name} small, at first"] = Ours(scene, method, "small", WARM)
-            warm = Ours(scene, method, "small", WARM)
-            for step in range(WARM):
-                take_step(warm, step, *draw(WARM_RAYS))
             models[f"{name} small, after {WARM} iterations"] = warm
+        if "float32" in given.models:
             models[f"{name} small, the same in float32"] = warm.in_float32()
     rays, photo = draw(given.rays)
 
@@ -165,6 +170,9 @@ def learning(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
         for method in given.methods:
             if name == "vanilla":
                 makers["nerfstudio vanilla-nerf"] = partial(Vanilla, scene)
+            elif name == "float32":
+                small = partial(Ours, scene, method, "small", given.iterations)
+                makers[f"qsplat-{method} small in float32"] = lambda small=small: small().in_float32()
             else:
                 makers[f"qsplat-{method} {name}"] = partial(Ours, scene, method, name, given.iterations)
     for name, make in makers.items():

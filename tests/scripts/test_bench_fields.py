@@ -89,14 +89,19 @@ def test_all_models_learn_from_the_same_rays(fields, capture, tmp_path, monkeypa
 
     monkeypatch.setattr(fields, "take_step", watched)
     path = tmp_path / "learning.json"
-    options = ["--learn", "--iterations", "2", "--rays", "4", "--pixels", "300", "--models", "vanilla", "small"]
+    options = ["--learn", "--iterations", "2", "--rays", "4", "--pixels", "300"]
+    options += ["--models", "vanilla", "small", "float32"]
     assert fields.main([str(capture), *options, "--json", str(path)]) == 0
     for step in ("0", "1"):
-        (ours,), (theirs,) = seen["Ours" + step], seen["Vanilla" + step]
-        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        (*ours,), (theirs,) = seen["Ours" + step], seen["Vanilla" + step]
+        assert len(ours) == 2
+        for some in ours:
+            assert all(torch.equal(one, other) for one, other in zip(some, theirs, strict=True))
     assert not torch.equal(seen["Ours0"][0][2], seen["Ours1"][0][2])
     rows = json.loads(path.read_text())["learning"]
-    assert [row["model"] for row in rows] == ["nerfstudio vanilla-nerf", "qsplat-nerf small"]
+    assert [row["model"] for row in rows] == [
+        *("nerfstudio vanilla-nerf", "qsplat-nerf small", "qsplat-nerf small in float32")
+    ]
     assert all(0 < row["psnr"] < 40 for row in rows)
 
 

@@ -13,12 +13,13 @@ Setting: -u'' = mu^2 sin(mu x) on [0, 1] with mu = 100 (the simplification of it
     errors.
 Source: Feng et al. 2025 (arXiv 2512.18586), as others report it; the paper shows curves and no tables.
 Expectation: the reversed bias, and RFF-CA before RFF-NN; the factor makes a difference only where slow errors are what
-    is left.
+    is left, and these steps may be too few to get there. Errors above 0.5 are not compared.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ CASES: dict[str, tuple[Kind, Mixing]] = {
     "RFF-CA, closed": ("RFF-CA", "closed"),
 }
 HALF_WAVES = (1, 5, 20)
+SOLVED, USEFUL = 0.1, 0.5
+"""Relative errors of a solution, and of what can be compared with others at all."""
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -65,32 +68,46 @@ def measure(setting: Setting) -> dict[str, Any]:
 def judge(figures: dict[str, Any]) -> list[Verdict]:
     """Which wave is learnt first; errors and losses against each other, in decades."""
     runs = figures["runs"]
-    when = [[_first_below(run["waves"], place) for place in range(len(HALF_WAVES))] for run in runs]
-    reversed_bias = [fast < slow for slow, _, fast in when]
     error, loss = (
         {name: [-math.log10(run[name][value]) for run in runs] for name in CASES} for value in ("error", "loss")
     )
-    ends = ", ".join(f"{name} {sum(10**-v for v in error[name]) / len(runs):.2g}" for name in CASES)
+    solved = {name: sum(run[name]["error"] < SOLVED for run in runs) for name in CASES}
+    medians = ", ".join(f"{name} {statistics.median(run[name]['error'] for run in runs):.2g}" for name in CASES)
     plain, learnt, closed = "RFF-CA", "RFF-CA, learnt", "RFF-CA, closed"
-    attention = larger("RFF-CA has a smaller error than RFF-NN", error[plain], error["RFF-NN"], unit="decades")
+
+    def smaller(claim: str, one: str, other: str) -> Verdict:
+        found = larger(claim, error[one], error[other], unit="decades")
+        if min(statistics.median(run[name]["error"] for run in runs) for name in (one, other)) < USEFUL:
+            return found
+        return replace(found, held=None, by=f"{found.by}; open, because neither solves the equation")
+
     return [
+        _bias(figures),
         Verdict(
-            f"the wave of {HALF_WAVES[-1]} halves is halved in error before that of {HALF_WAVES[0]}",
-            all(reversed_bias),
-            f"{sum(reversed_bias)} of {len(runs)} seeds",
+            f"RFF-CA solves the equation to {SOLVED:.0%}",
+            solved[plain] == len(runs),
+            f"{solved[plain]} of {len(runs)} seeds; median errors: {medians}",
         ),
-        replace(attention, by=f"{attention.by}; means: {ends}"),
-        larger("NN-CA has a smaller error than RFF-CA", error["NN-CA"], error[plain], unit="decades"),
+        smaller("RFF-CA has a smaller error than RFF-NN", plain, "RFF-NN"),
+        smaller("NN-CA has a smaller error than RFF-CA", "NN-CA", plain),
         larger("a learnt factor has a smaller loss than none", loss[learnt], loss[plain], unit="decades"),
         larger("a learnt factor has a smaller loss than the closed form", loss[learnt], loss[closed], unit="decades"),
-        larger("the closed form has a smaller error than no factor", error[closed], error[plain], unit="decades"),
-        larger(
-            "the closed form has a smaller error than a learnt factor",
-            error[closed],
-            error[learnt],
-            unit="decades",
-        ),
+        smaller("the closed form has a smaller error than no factor", closed, plain),
+        smaller("the closed form has a smaller error than a learnt factor", closed, learnt),
     ]
+
+
+def _bias(figures: dict[str, Any]) -> Verdict:
+    """Whether the fastest wave is learnt before the slowest; open where some seeds learn neither."""
+    runs = figures["runs"]
+    when = [[_first_below(run["waves"], place) for place in range(len(HALF_WAVES))] for run in runs]
+    fast, slow = (sum(one[first] < one[second] for one in when) for first, second in ((-1, 0), (0, -1)))
+    neither = len(runs) - fast - slow
+    return Verdict(
+        f"the wave of {HALF_WAVES[-1]} halves is halved in error before that of {HALF_WAVES[0]}",
+        None if neither and not slow else not slow,
+        f"{fast} of {len(runs)} seeds; the other one first in {slow}, neither so far in {neither}",
+    )
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:

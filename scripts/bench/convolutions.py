@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def bench() -> None:
         threads = use_threads(given.threads)
+        from qsplat.training.memory import keep_freed_memory
+
+        keep_freed_memory()
         rows = measure(given)
         show("Processor milliseconds, and megabytes", rows)
         if given.json is not None:

@@ -113,9 +113,21 @@ def test_the_page_has_a_row_for_each_claim_and_one_for_what_was_not_run(made_up,
     assert "| +0.50 ± ? dB, 1 of 1 pairs: within chance | open | `run.py holds --seeds 1 --quick` | 1 |" in held
     (lacking,) = [row for row in rows if "[lacks]" in row]
     assert "a / claim | nothing here | open" in lacking
+    assert "Of 2 claims 0 held, 0 did not, and 2 are open." in page.read_text()
     assert "| fails | | not run | | | | |" in rows
     assert "![A made-up experiment](experiments/holds.png)" in page.read_text()
     assert "experiments/fails.png" not in page.read_text()
+
+
+def test_command_seeds_and_minutes_stand_in_the_first_row_of_an_experiment(made_up, tmp_path, monkeypatch, scripts):
+    judged = [scripts.record.Verdict(f"claim {number}", number == 1, "so") for number in (1, 2)]
+    monkeypatch.setattr(sys.modules["claims.holds"], "judge", lambda figures: judged)
+    page = tmp_path / "page.md"
+    assert made_up.main(["holds", "--seeds", "2", "--output", str(tmp_path), "--page", str(page)]) == 0
+    first, second = (line for line in page.read_text().splitlines() if line.startswith("| [holds]"))
+    assert first.startswith("| [holds](#holds) | claim 1 | so | yes | `run.py holds --seeds 2` | 2 | ")
+    assert second == "| [holds](#holds) | claim 2 | so | **no** |  |  |  |"
+    assert "Of 2 claims 1 held, 1 did not, and 0 are open." in page.read_text()
 
 
 def test_a_page_of_broken_files_is_refused(made_up, tmp_path, capsys):

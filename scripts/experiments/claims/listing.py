@@ -21,8 +21,8 @@ One row for each claim: what the source says, what was measured here, and whethe
 comparison is open where its mean is within two standard errors of 0, and where it could not be measured here. Other
 claims say what they take to hold. Claims that did not hold stay. Figures of papers that are not at hand are unknown and
 are not compared with. Steps, sizes and everything else that a source does not say are our choice, and smaller than the
-source's where one core has to do: the sections below the table say how. Minutes are of processor time, on a machine
-that was busy with other work.
+source's where one core has to do: the sections below the table say how. Command, seeds and minutes stand in the first
+row of an experiment; minutes are of processor time, on a machine that was busy with other work.
 
 Photos and scenes come from the folder that `QSPLAT_DATA` names. This page is written from the JSON files in
 [experiments](experiments), which hold every seed's figures:
@@ -91,7 +91,7 @@ def page(folder: Path, known: Mapping[str, Described]) -> str:
     machines = sorted({_machine(result["machine"]) for result in results.values()})
     measured = f"Measured on {'; '.join(machines)}.\n" if machines else ""
     sections = [_section(name, one, folder) for name, one in known.items()]
-    return "\n".join([BEGINNING, *rows, "", measured, *sections]).rstrip() + "\n"
+    return "\n".join([BEGINNING, _counts(results), "", *rows, "", measured, *sections]).rstrip() + "\n"
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -113,20 +113,26 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
+def _counts(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many claims held."""
+    held = [verdict["held"] for result in results.values() for verdict in result["verdicts"]]
+    counts = [sum(one is which for one in held) for which in (True, False, None)]
+    return f"Of {len(held)} claims {counts[0]} held, {counts[1]} did not, and {counts[2]} are open."
+
+
 def _rows(name: str, result: Mapping[str, Any]) -> list[str]:
     quick = " --quick" if result["quick"] else ""
     command = f"`run.py {name} --seeds {result['seeds']}{quick}`"
+    run = [command, str(result["seeds"]), f"{result['minutes']:.1f}"]
     cells = (
         [
             f"[{name}](#{name})",
             verdict["claim"],
             verdict["by"],
             HELD[verdict["held"]],
-            command,
-            str(result["seeds"]),
-            f"{result['minutes']:.1f}",
+            *(["", "", ""] if index else run),
         ]
-        for verdict in result["verdicts"]
+        for index, verdict in enumerate(result["verdicts"])
     )
     return [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in cells]
 

@@ -61,3 +61,29 @@ def test_without_data_a_claim_is_not_measured(name, tmp_path):
     assert "QSPLAT_DATA" in verdict.by
     module.draw(figures, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_map_of_edges_is_correlated_with_them_and_an_even_one_is_not():
+    import torch
+
+    maps = importlib.import_module("claims.band_maps")
+    photo = torch.zeros(9, 12, 3)
+    photo[:, 6:] = 1
+    edges = torch.zeros(9, 12)
+    edges[:, 5:7] = 1
+    assert maps.with_edges(edges, photo) == pytest.approx(1)
+    assert maps.with_edges(-edges, photo) == pytest.approx(-1)
+    assert maps.with_edges(torch.ones(9, 12), photo) == 0
+
+
+def test_maps_come_back_from_a_file_as_they_were_but_for_rounding():
+    import numpy as np
+    import torch
+
+    module = importlib.import_module("claims.band_maps")
+    photo, maps = torch.rand(7, 5, 3), torch.stack([torch.rand(7, 5) + 0.5, torch.ones(7, 5), 2 * torch.rand(7, 5)])
+    known = json.loads(json.dumps(module.kept("a photo", photo, maps)))
+    np.testing.assert_allclose(module.photo_of(known) / 255, photo.numpy(), atol=0.51 / 255)
+    for found, expected in zip(module.maps_of(known), maps, strict=True):
+        spread = float(expected.max() - expected.min())
+        np.testing.assert_allclose(found, expected.numpy(), atol=0.51 / 255 * spread + 1e-6)

@@ -85,8 +85,7 @@ class FDConv2d(nn.Module):
     """A frequency dynamic convolution in the place of ``plain``, to which it is equal at birth.
 
     Spectra are computed in the type of the parameters, such as float32, whatever the arithmetic of the convolution. A
-    layer of 64 to 64 channels and 3x3
-    pixels has 9,598 parameters more than the plain one.
+    layer of 64 to 64 channels and 3x3 pixels has 9,598 parameters more than the plain one.
     """
 
     group_of: Int[Tensor, "rows half"]

@@ -6,7 +6,7 @@
 
 Every run is measured by the same code on the same held-out views (every 8th, or those that the capture lists). The
 budget is processor time of the training alone, or iterations. Trainings have one thread each, so that processor time
-is wall-clock time on an idle machine, and remains the same on a busy one; reading photos, measuring and saving are not
+is wall-clock time on an idle machine, and nearly the same on a busy one; reading photos, measuring and saving are not
 counted. A run of a given time is planned anew every twentieth of it, so that its schedules end when the time does.
 
 Writes comparison.json, comparison.md (mean and spread over seeds) and comparison.html (one page that asks nothing of

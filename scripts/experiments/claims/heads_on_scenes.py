@@ -8,7 +8,8 @@ Setting: fox and plush (the bundled still life in a quick run) at 96 pixels a si
     state and with the same order of photos. At equal time, a head gets as many steps as fit into the processor time
     that the plain convolutions took. The heads differ from the default (4 layers, 64 channels) in one option each.
     Plain splatting goes on for as long. PSNR of the held-out views; float32. Sizes and steps are our choice, so that a
-    seed takes three minutes of one core; runs of ns-train are longer and larger.
+    seed takes three minutes of one core; runs of ns-train are longer and larger. The Gaussians are far from done after
+    so few steps: at equal time those who take more of them lead, whatever the head.
 Source: Chen et al. 2025 (arXiv 2503.18783), Harper et al. 2024 (arXiv 2409.09875), Feng et al. 2025 (arXiv 2512.18586)
     and Kumar et al. 2025 (arXiv 2512.12898) for the head.
 Expectation: differences of a few hundredths of a dB at equal steps, within those of the seeds; plain convolutions first

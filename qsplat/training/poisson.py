@@ -13,7 +13,6 @@ divide by the mean of f^2 is our choice: it makes gamma a number without units.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, hessian, vmap
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qsplat.training.optimizers import Rate
 from qsplat.training.schedule import Schedule
@@ -29,6 +30,9 @@ from qsplat.training.schedule import Schedule
 Function = Callable[[Tensor], Tensor]
 """Points [n, dims] to values [n, 1]."""
 Mixing = Literal["closed", "learnt", "none"]
+FIRST_DAMPING, TRIES = 1e-2, 12
+"""Of the steps of Levenberg and Marquardt: the damping of the first, and how often one is damped more before they
+end."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class PoissonConfig:
     Args:
         mixing: alpha in closed form at every step, learnt with the networks, or 0, which leaves u_h alone.
         steps: of Adam, the norm of gradients clipped to 1.
-        refinements: evaluations of the loss by L-BFGS after that, all at the same points. Our choice: an error of k
+        refinements: steps of Levenberg and Marquardt after that, all at the same points. Our choice: an error of k
             waves counts k^4 in the loss, so that the slow ones are left over, and Adam, which the authors use alone,
-            needs many times more steps to reach them.
+            needs thousands of steps to reach them. A step solves as many equations as there are points.
         inside: points of each step.
         boundary: points of each face and step, in more than one dimension.
         gamma: weight of the boundary.
@@ -117,7 +121,7 @@ class DualNetwork(nn.Module):
 def solve(
     problem: Poisson, high: nn.Module, low: nn.Module, config: PoissonConfig, *, on_step: Callable[[int, float], None]
 ) -> DualNetwork:
-    """Train ``high`` and ``low`` together. ``on_step`` is given each evaluation of the loss, by its number and value.
+    """Train ``high`` and ``low`` together. ``on_step`` is given the number of each step and the loss that it found.
 
     Points and networks are of PyTorch's default type; so are the random numbers, from its global generator.
     """
@@ -133,8 +137,11 @@ def solve(
         torch.nn.utils.clip_grad_norm_(moved, 1.0)
         optimizer.step()
         on_step(step, loss.item())
+    inside, boundary = problem.inside(config.inside), problem.boundary(config.boundary)
     if config.refinements:
-        _refine(network, problem, config, moved, on_step)
+        _refine(network, problem, config, inside, boundary, moved, on_step)
+    # In the closed form, the alpha of the last weights
+    _loss(network, problem, config, inside, boundary)
     return network
 
 
@@ -142,30 +149,83 @@ def _refine(
     network: DualNetwork,
     problem: Poisson,
     config: PoissonConfig,
+    inside: Float[Tensor, "n dims"],
+    boundary: Float[Tensor, "m dims"],
     moved: list[nn.Parameter],
     on_step: Callable[[int, float], None],
 ) -> None:
-    """Go on by L-BFGS. Its line search may need a few evaluations more than there are."""
-    inside, boundary = problem.inside(config.inside), problem.boundary(config.boundary)
-    optimizer = torch.optim.LBFGS(
-        moved,
-        max_iter=config.refinements,
-        max_eval=config.refinements,
-        history_size=50,
-        tolerance_grad=0,
-        tolerance_change=0,
-        line_search_fn="strong_wolfe",
-    )
-    numbers = itertools.count(config.steps)
+    """Go on by damped steps of Gauss and Newton (Levenberg 1944, Marquardt 1963), each of which is taken if the loss
+    falls, and damped more otherwise."""
+    here, damping = parameters_to_vector(moved).detach(), FIRST_DAMPING
 
-    def evaluate() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        loss = _loss(network, problem, config, inside, boundary)
-        loss.backward()
-        on_step(next(numbers), loss.item())
-        return loss
+    def loss_at(place: Float[Tensor, " p"]) -> float:
+        vector_to_parameters(place, moved)
+        return _loss(network, problem, config, inside, boundary).item()
 
-    optimizer.step(evaluate)
+    for step in range(config.steps, config.steps + config.refinements):
+        loss = loss_at(here)
+        on_step(step, loss)
+        residuals, slopes = _linearised(network, problem, config, inside, boundary)
+        products = slopes @ slopes.T
+        for _ in range(TRIES):
+            damped = products + damping * torch.eye(len(products))
+            there = here - slopes.T @ torch.linalg.solve(damped, residuals)
+            if loss_at(there) < loss:
+                here, damping = there, damping / 3
+                break
+            damping *= 4
+        else:
+            break
+    vector_to_parameters(here, moved)
+
+
+def _linearised(
+    network: DualNetwork,
+    problem: Poisson,
+    config: PoissonConfig,
+    inside: Float[Tensor, "n dims"],
+    boundary: Float[Tensor, "m dims"],
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "r p"]]:
+    """Numbers whose squares add up to the loss with alpha as it is, and their derivatives by what is learnt."""
+    learnt = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
+    source = problem.source(inside)[:, 0]
+    within = source.square().mean().rsqrt() / math.sqrt(len(inside))
+    edge = math.sqrt(config.gamma / len(boundary))
+
+    def part(of: nn.Module, prefix: str, values: dict[str, Tensor], point: Tensor) -> Tensor:
+        own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        return functional_call(of, own, (point[None],))[0, 0]
+
+    def high(values: dict[str, Tensor], point: Tensor) -> Tensor:
+        return part(network.high, "high.", values, point)
+
+    def low(values: dict[str, Tensor], point: Tensor) -> Tensor:
+        return values.get("factor", network.factor.detach()) * part(network.low, "low.", values, point)
+
+    def equation(values: dict[str, Tensor], point: Tensor, wanted: Tensor) -> Tensor:
+        def mixed(place: Tensor) -> Tensor:
+            return high(values, place) + low(values, place)
+
+        return within * (-hessian(mixed)(point).trace() - wanted)
+
+    def edge_high(values: dict[str, Tensor], point: Tensor, wanted: Tensor) -> Tensor:
+        return edge * (high(values, point) - wanted)
+
+    def edge_low(values: dict[str, Tensor], point: Tensor, wanted: Tensor) -> Tensor:
+        del wanted
+        return edge * low(values, point)
+
+    given = problem.solution(boundary)[:, 0]
+    residuals, rows = [], []
+    for residual, points, wanted in (
+        (equation, inside, source),
+        (edge_high, boundary, given),
+        (edge_low, boundary, given),
+    ):
+        slopes, values = vmap(grad_and_value(residual), (None, 0, 0))(learnt, points, wanted)
+        residuals.append(values)
+        rows.append(torch.cat([slopes[name].reshape(len(points), -1) for name in learnt], dim=1))
+    return torch.cat(residuals), torch.cat(rows)
 
 
 def mixing_factor(

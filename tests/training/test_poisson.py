@@ -16,7 +16,16 @@ from torch import nn
 from qsplat.fields.rffca import RffcaNetwork
 from qsplat.frequency_tokens import Tokens
 from qsplat.training.optimizers import Rate
-from qsplat.training.poisson import DualNetwork, Poisson, PoissonConfig, minus_laplacian, mixing_factor, solve
+from qsplat.training.poisson import (
+    DualNetwork,
+    Poisson,
+    PoissonConfig,
+    _linearised,
+    _loss,
+    minus_laplacian,
+    mixing_factor,
+    solve,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +121,7 @@ def test_points_lie_inside_and_on_the_boundary():
 
 
 @pytest.mark.parametrize(
-    ("dims", "steps", "refinements", "limit"), [(1, 300, 0, 0.1), (1, 30, 120, 0.01), (2, 30, 250, 0.1)]
+    ("dims", "steps", "refinements", "limit"), [(1, 300, 0, 0.1), (1, 30, 20, 1e-3), (2, 30, 20, 0.02)]
 )
 def test_a_short_run_solves_a_slow_wave(dims: int, steps: int, refinements: int, limit: float):
     problem = waves(3.0, dims=dims)
@@ -125,36 +134,55 @@ def test_a_short_run_solves_a_slow_wave(dims: int, steps: int, refinements: int,
 
 
 @pytest.mark.parametrize("mixing", ["closed", "learnt", "none"])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_what_is_refined_has_the_value_and_the_gradient_of_the_loss(mixing: Any, dims: int):
+    problem = waves(5.0, dims=dims)
+    torch.manual_seed(2)
+    network = DualNetwork(attending(dims), plain(dims=dims), learnt=mixing == "learnt")
+    config, inside, boundary = PoissonConfig(mixing, gamma=3.0), problem.inside(20), problem.boundary(4)
+    loss = _loss(network, problem, config, inside, boundary)
+    loss.backward()
+    expected = [one.grad.flatten() for one in network.parameters() if one.requires_grad and one.grad is not None]
+    residuals, slopes = _linearised(network, problem, config, inside, boundary)
+    torch.testing.assert_close(residuals.square().sum(), loss.detach())
+    found = 2 * residuals @ slopes
+    if mixing == "none":
+        assert not found[sum(one.numel() for one in network.high.parameters() if one.requires_grad) :].any()
+        found = found[: sum(len(one) for one in expected)]
+    torch.testing.assert_close(found, torch.cat(expected))
+
+
+@pytest.mark.parametrize("mixing", ["closed", "learnt", "none"])
 def test_every_mixing_reduces_the_loss_and_says_every_step(mixing: Any):
     problem, said = waves(20.0), []
     torch.manual_seed(0)
-    config = PoissonConfig(mixing, 20, 40, inside=60, rate=Rate(5e-3, 1e-3, "exponential"))
+    config = PoissonConfig(mixing, 20, 5, inside=60, rate=Rate(5e-3, 1e-3, "exponential"))
     network = solve(problem, attending(), plain(), config, on_step=lambda step, loss: said.append((step, loss)))
     assert [step for step, _ in said] == list(range(len(said)))
-    assert 60 <= len(said) < 90
-    assert said[-1][1] < said[0][1] / 4
+    assert len(said) == 25
+    assert said[-1][1] < said[19][1] / 4 < said[0][1] / 4
     assert (network.factor.item() == 0) == (mixing == "none")
 
 
-def test_the_closed_factor_is_the_best_one_at_the_end_of_a_step():
-    """No other alpha has a smaller loss with the networks that the step began with."""
-    problem, low = waves(5.0), plain()
+@pytest.mark.parametrize("refinements", [0, 2])
+def test_the_closed_factor_is_the_best_one_for_the_networks_in_the_end(refinements: int):
+    problem = waves(5.0)
     torch.manual_seed(1)
-    high = attending()
-    config, losses = PoissonConfig("closed", 1, inside=50, gamma=1.0), []
+    config = PoissonConfig("closed", 3, refinements, inside=50, gamma=1.0)
+    network = solve(problem, attending(), plain(), config, on_step=lambda step, loss: None)
     points, ends = problem.inside(50), problem.boundary(1)
     source = problem.source(points)
-    residual, added = minus_laplacian(high, points).detach() - source, minus_laplacian(low, points).detach()
-    wrong, edge = (high(ends) - problem.solution(ends)).detach(), low(ends).detach()
+    residual = minus_laplacian(network.high, points).detach() - source
+    added = minus_laplacian(network.low, points).detach()
+    edge = network.low(ends).detach()
 
     def loss(alpha: float) -> float:
         square = (residual + alpha * added).square().mean() / source.square().mean()
-        return float(square + wrong.square().mean() + (alpha * edge).square().mean())
+        return float(square + (alpha * edge).square().mean())
 
-    network = solve(problem, high, low, config, on_step=lambda step, value: losses.append(value))
     alpha = network.factor.item()
-    assert losses == [pytest.approx(loss(alpha))]
-    assert loss(alpha) < min(loss(1.1 * alpha), loss(0.9 * alpha), loss(0.0))
+    assert alpha == pytest.approx(float(minimize_scalar(loss).x), rel=1e-4)
+    assert loss(alpha) < loss(0.0)
 
 
 def test_the_solution_is_the_sum_of_both_networks():

@@ -10,14 +10,16 @@ is wall-clock time on an idle machine, and nearly the same on a busy one; readin
 counted. A run of a given time is planned anew every twentieth of it, so that its schedules end when the time does.
 
 Writes comparison.json, comparison.md (mean and spread over seeds) and comparison.html (one page that asks nothing of
-the net) into the output folder, anew after every run. Finished runs stay there: the same command takes up where it was
-interrupted, and more methods, seeds or scenes are added to what is there. With --again nothing is trained: the files
-are written from the seeds of each scene that all methods have finished, even while another command is at work on the
-others. --page writes the tables between the lines "<!-- results -->" and "<!-- end -->" of a page, too. A run that
-fails becomes a row with its reason, is tried again by the next command, and the exit status is 1.
+the net) into the output folder, anew after every run: they hold what the command names, and nothing else. Finished runs
+are kept in the folder's runs/: the same command takes up where it was interrupted, and one that names more methods,
+seeds or scenes trains only what is missing. With --again nothing is trained: the files are written from the seeds of
+each scene that all methods have finished, even while another command is at work on the others. --page FILE.md writes
+the tables between the lines "<!-- results -->" and "<!-- end -->" of a page, and its rows without curves and views into
+FILE.json beside it. A run that fails becomes a row with its reason, is tried again by the next command, and the exit
+status is 1.
 
-With --ray the runs are spread over a Ray cluster (pip install "qsplat[scale]"); its machines need the same packages,
-and this folder and the scenes under the same paths.
+With --ray the runs are spread over a Ray cluster (pip install -e ".[scale]"); its machines need the same packages, and
+this folder and the scenes under the same paths.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for what is shared 
 
 from comparison.methods import METHODS, chosen
 from comparison.plan import Budget, Run, budget_of, captures_of, runs_of
-from comparison.progress import Progress
+from comparison.progress import Progress, counted
 from comparison.training import Keeper, Trainer
 
 from qsplat.io.atomic import written_whole
-from scripts.bench.measuring import CommandLine, count, machine, run, write_json
-from scripts.experiments.ablation_cache import Cache, code_digest
+from scripts.bench.measuring import CommandLine, count, file_to_write, machine, run, usable_folder, write_json
+from scripts.experiments.ablation_cache import Cache
 from scripts.experiments.workers import Finished, work_off
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +66,7 @@ def options() -> CommandLine:
     options.add_argument("--scene", nargs="+", type=Path, required=True, metavar="DIR", help="folders of captures")
     options.add_argument(
         "--methods",
-        type=_refusing(lambda text: chosen(text.split(","))),
+        type=_refusing(lambda text: chosen([name for name in text.split(",") if name])),
         default=list(METHODS.values()),
         metavar="NAME,...",
         help=f"what to compare (default all: {','.join(METHODS)})",
@@ -95,19 +97,20 @@ def options() -> CommandLine:
     options.add_argument(
         "--ray", metavar="ADDRESS", help="Ray cluster to spread the runs over; 'local' starts one on this machine"
     )
-    options.add_argument("--page", type=Path, metavar="FILE.md", help="page to write the tables into at the end")
+    options.add_argument(
+        "--page", type=file_to_write, metavar="FILE.md", help="page to write the tables into at the end"
+    )
     options.add_argument("--again", action="store_true", help="train nothing: write what is finished")
     return options
 
 
 def compare(given: argparse.Namespace, command: str, train: Train | None) -> None:
     """Do what is not in the cache, and tell what was found."""
-    if given.output.exists() and not given.output.is_dir():
-        raise ValueError(f"--output {given.output} is a file: give a folder")
     if given.page:
         filled_page(given.page, [])
     captures = captures_of(given.scene, max_side=given.max_side)
     runs = runs_of(captures, given.methods, seeds=given.seeds, budget=given.budget, gaussians=given.gaussians)
+    usable_folder(given.output)
     cache, failures = Cache(given.output), dict[str, str]()
     to_do = [planned for planned in runs if not cache.has(planned.key)]
     progress = Progress(runs, to_do, given.workers or 1)
@@ -116,7 +119,7 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
         runs, to_do = finished_by_all(runs, to_do), []
         if not runs:
             raise ValueError(f"--again: {given.output} has no seed of a scene that all methods finished: train them")
-    for finished in doing(given, to_do, cache, train or Trainer(code_digest())) if to_do else ():
+    for finished in doing(given, to_do, cache, train or Trainer()) if to_do else ():
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure
         print(progress.after(finished, cache), flush=True)
@@ -125,10 +128,11 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     print(write(given, command, rows))
     print(f"Written: {given.output / 'comparison.html'}, .md and .json")
     if given.page:
-        with written_whole(given.page) as temporary:
-            temporary.write_text(filled_page(given.page, rows), encoding="utf-8")
+        write_page(given, command, rows)
     if failures:
-        raise ValueError(f"{len(failures)} of {len(rows)} runs failed, the reasons stand above; the others are written")
+        raise ValueError(
+            f"{len(failures)} of {counted(len(rows), 'run')} failed, the reasons stand above; the others are written"
+        )
 
 
 def finished_by_all(runs: Sequence[Run], missing: Sequence[Run]) -> list[Run]:
@@ -166,16 +170,8 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
     from comparison.page import page
     from comparison.tables import summary, tables
 
-    settings = {
-        "command": command,
-        "budget": str(given.budget),
-        "unit": given.budget.unit,
-        "max_side": given.max_side,
-        "gaussians": given.gaussians,
-        "seeds": given.seeds,
-    }
     content = {
-        "settings": settings,
+        "settings": settings_of(given, command),
         "machine": machine(),
         "summary": summary(rows),
         "rows": [{name: value for name, value in row.items() if name != "pictures"} for row in rows],
@@ -188,17 +184,45 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
     return text
 
 
+def settings_of(given: argparse.Namespace, command: str) -> dict[str, Any]:
+    """What all runs have in common."""
+    return {
+        "command": command,
+        "budget": str(given.budget),
+        "unit": given.budget.unit,
+        "max_side": given.max_side,
+        "gaussians": given.gaussians,
+        "seeds": given.seeds,
+    }
+
+
+def write_page(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the tables into the page, and the rows that they come from beside it."""
+    from comparison.tables import data
+
+    written = {
+        given.page.with_suffix(".json"): data({"settings": settings_of(given, command), "machine": machine()}, rows),
+        given.page: filled_page(given.page, rows),
+    }
+    for path, text in written.items():
+        with written_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
 def filled_page(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     """The text of a page with the tables of ``rows``.
 
     Raises:
-        ValueError: it has no place for them.
+        ValueError: it is no page of Markdown, or has no place for them.
     """
     from comparison.tables import filled, summary
 
+    if path.suffix != ".md" or not path.is_file():
+        why = "is no Markdown" if path.suffix != ".md" else "does not exist"
+        raise ValueError(f"--page {path} {why}: give a page FILE.md that has a place for the tables")
     try:
         return filled(path.read_text(encoding="utf-8"), summary(rows))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ValueError(f"--page {path}: {error}") from None
 
 

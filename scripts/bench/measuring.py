@@ -14,6 +14,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -230,6 +231,23 @@ def file_to_write(text: str) -> Path:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written: give a path in a folder that you may write to")
     return path
+
+
+def usable_folder(path: Path) -> None:
+    """Make the folder of ``--output``, and see that files can be written there.
+
+    Raises:
+        ValueError: they can not.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        if path.is_file():
+            raise ValueError(f"--output {path} is a file: give a folder") from None
+        why = error.strerror or type(error).__name__
+        raise ValueError(f"--output {path} cannot be written ({why}): give a folder that you may write to") from None
 
 
 def run(measure: Callable[[], None]) -> int:

@@ -36,7 +36,7 @@ def spread(
         ValueError: Ray is not installed, or no cluster answers.
     """
     if find_spec("ray") is None:
-        raise ValueError('--ray: Ray is not installed here: pip install "qsplat[scale]"')
+        raise ValueError('--ray: Ray is not installed here: pip install -e ".[scale]"')
     ray = _connected(address, at_once)
     pending = dict[Any, Run]()
     try:

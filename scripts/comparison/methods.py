@@ -65,6 +65,6 @@ def chosen(names: Sequence[str]) -> list[Method]:
     """
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
-        asked = repr(unknown[0]) if unknown else "none"
-        raise ValueError(f"--methods: there is no {asked}; choose from {', '.join(METHODS)}")
+        problem = f"there is no {unknown[0]!r}" if unknown else "none is named"
+        raise ValueError(f"{problem}; choose from {', '.join(METHODS)}")
     return [METHODS[name] for name in dict.fromkeys(names)]

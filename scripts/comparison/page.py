@@ -171,8 +171,8 @@ def _how(content: Mapping[str, Any]) -> str:
     settings, machine = content["settings"], content["machine"]
     return (
         f"Photos of at most {settings['max_side']} pixels a side, at most {settings['gaussians']:,} Gaussians (in each "
-        "set), one thread for each training. Time is processor time of the training alone, so that other work on the "
-        "machine does not count. Pictures are those of the first seed. "
+        "set), one thread for each training. Time is processor time of the training alone; a second of it is worth up "
+        "to a fifth less while the machine is busy with other work. Pictures are those of the first seed. "
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}."
     )
 

@@ -43,7 +43,7 @@ def budget_of(text: str) -> Budget:
         return Budget(amount, "seconds")
     if text.isdecimal() and amount >= FEWEST_ITERATIONS:
         return Budget(amount, "iterations")
-    raise ValueError(f"--budget {text!r}: {remedy}")
+    raise ValueError(f"{text!r}: {remedy}")
 
 
 @dataclass(frozen=True)

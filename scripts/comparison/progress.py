@@ -23,7 +23,7 @@ class Progress:
     def beginning(self) -> str:
         """What is known before the first run."""
         known, left = self._total - len(self._left), len(self._left)
-        line = f"{self._total} runs: {known} are in the cache, {left} to do"
+        line = f"{counted(self._total, 'run')}: {known} in the cache, {left} to do"
         budgets = [run.budget for run in self._left.values()]
         if not budgets or budgets[0].unit == "iterations":
             return line
@@ -49,6 +49,11 @@ class Progress:
         usual = statistics.mean(everything)
         expected = [statistics.mean(self._seconds.get(run.method.name, [usual])) for run in self._left.values()]
         return f"; {len(self._left)} left, about {_duration(sum(expected) / self._at_once)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``number`` of what ``noun`` names."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

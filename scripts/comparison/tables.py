@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from comparison.methods import METHODS
 
 SCORES = ("psnr", "ssim", "psnr_edge", "lpips", "lpips_alex")
 RESULTS, END = "<!-- results -->\n", "<!-- end -->\n"
+FIGURES = ("method", "scene", "seed", "mean", "train_seconds", "iterations", "parameters", "bytes", "code", "failed")
+"""What the data beside a page have of each row."""
 COSTS = ("train_seconds", "wall_seconds", "iterations", "parameters", "gaussians", "bytes", "fps")
 
 
@@ -82,6 +85,14 @@ def filled(page: str, found: Sequence[Mapping[str, Any]]) -> str:
     if not begin or not end:
         raise ValueError(f"it has no lines {RESULTS.strip()} and {END.strip()} to write between")
     return before + begin + "\n".join(_results(found, heading="###")) + "\n" + end + after
+
+
+def data(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """JSON of ``facts`` and of the ``FIGURES`` of the ``rows``, each row on a line."""
+    few = [{name: row[name] for name in FIGURES if name in row} for row in rows]
+    head = json.dumps(facts, indent=1, allow_nan=False).removesuffix("\n}")
+    lines = ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in few)
+    return f'{head},\n "rows": [\n{lines}\n ]\n}}\n'
 
 
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from comparison.plan import HOLDOUT_EVERY, Run
-from scripts.experiments.ablation_cache import Cache
+from scripts.experiments.ablation_cache import Cache, code_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +34,7 @@ CURVED = 2
 
 @dataclass(frozen=True)
 class Trainer:
-    """Does runs, and marks what it finds with the ``code`` that found it."""
-
-    code: str
+    """Does runs, and marks what it finds with the digest of the library on the machine that it ran on."""
 
     def __call__(self, run: Run) -> dict[str, Any]:
         """The row of a run, with pictures.
@@ -47,6 +45,7 @@ class Trainer:
         from scripts.bench.measuring import processor, use_threads
 
         use_threads(1)
+        code = _code()
         from comparison.courses import course_for
         from comparison.pacing import spend
 
@@ -70,7 +69,7 @@ class Trainer:
             "iterations": spent.iterations,
             **asdict(size),
             "curve": curve,
-            "code": self.code,
+            "code": code,
             "processor": processor(),
         }
 
@@ -145,6 +144,12 @@ def encoded(image: Tensor) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture(image)).save(buffer, "webp", lossless=True, method=6)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Once for a process, which keeps what it imported when the files change."""
+    return code_digest()
 
 
 @lru_cache(maxsize=1)

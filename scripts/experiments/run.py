@@ -35,7 +35,7 @@ from claims.listing import Described, described, page, read_result
 from claims.record import Setting, Verdict
 
 from qsplat.io.atomic import written_whole
-from scripts.bench.measuring import count, machine, run
+from scripts.bench.measuring import count, file_to_write, machine, run, usable_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "QSPLAT_DATA"
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no experiment {unknown[0]!r}: the nearest name is {nearest}, --list shows all")
     if not (given.names or given.all or given.list or given.page):
         parser.error("nothing to do: give names of experiments, --all or --list")
+    if given.names and (given.all or given.list):
+        parser.error(f"{'--list shows' if given.list else '--all runs'} every experiment: leave out {given.names[0]}")
     if given.output.exists() and not given.output.is_dir():
         parser.error(f"--output {given.output} is a file: give a folder")
     if given.list:
@@ -90,7 +92,7 @@ def options() -> Options:
         metavar="DIR",
         help="folder for figures (default outputs/claims)",
     )
-    options.add_argument("--page", type=Path, metavar="FILE", help="write a table of all results in DIR")
+    options.add_argument("--page", type=file_to_write, metavar="FILE", help="write a table of all results in DIR")
     return options
 
 
@@ -108,6 +110,8 @@ def measure_and_write(given: argparse.Namespace, known: dict[str, Described]) ->
     names = list(known) if given.all else list(dict.fromkeys(given.names))
     setting = Setting(given.seeds or (1 if given.quick else 5), given.quick, data_folder())
     failures = []
+    if names:
+        usable_folder(given.output)
     for name in names:
         print(f"{name}: {known[name].title}", flush=True)
         try:

@@ -145,6 +145,9 @@ def test_a_page_of_broken_files_is_refused(made_up, tmp_path, capsys):
         ([], "nothing to do"),
         (["ntk", "--seeds", "0"], "'0': give a whole number of at least 1"),
         (["ntk", "--output", __file__], "is a file: give a folder"),
+        (["--all", "ntk"], "--all runs every experiment: leave out ntk"),
+        (["ntk", "--list"], "--list shows every experiment: leave out ntk"),
+        (["--page", f"{__file__}/page.md"], "page.md cannot be written: give a path in a folder"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_sentence(scripts, capsys, arguments, sentence):
@@ -154,6 +157,18 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(scripts, capsys, arguments,
     shown = capsys.readouterr()
     assert sentence in shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["a file/out", "/proc"])
+def test_a_folder_that_cannot_be_written_is_refused_before_measuring(made_up, tmp_path, monkeypatch, capsys, folder):
+    (tmp_path / "a file").write_text("")
+    measured = []
+    monkeypatch.setattr(sys.modules["claims.holds"], "measure", measured.append)
+    assert made_up.main(["holds", "--output", str(tmp_path / folder)]) == 1
+    shown = capsys.readouterr()
+    assert f"{folder} cannot be written (" in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert measured == []
 
 
 def test_a_data_folder_that_is_none_is_refused(made_up, tmp_path, monkeypatch, capsys):

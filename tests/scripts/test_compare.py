@@ -96,13 +96,23 @@ def test_a_rerun_does_only_what_is_missing(tmp_path, capsys):
         *(("splat", 0, 20.0), ("qsplat", 0, 20.5), ("splat", 1, 21.0), ("qsplat", 1, 21.5))
     ]
     said = capsys.readouterr().out
-    assert "4 runs: 0 are in the cache, 4 to do" in said
+    assert "4 runs: 0 in the cache, 4 to do" in said
     assert "[1/4] stilllife seed 0 splat: 20.00 dB, trained for 10 s; 3 left, about 1 min" in said
     assert compared(tmp_path, "--methods splat,qsplat --seeds 2 --budget 40")[2] == []
     assert compared(tmp_path, "--methods splat,qsplat-nerf --seeds 2 --budget 40")[2] == [
         *("stilllife 0 qsplat-nerf", "stilllife 1 qsplat-nerf")
     ]
     assert compared(tmp_path, "--methods splat --seeds 1 --budget 41")[2] == ["stilllife 0 splat"]
+    assert "1 run: 0 in the cache, 1 to do" in capsys.readouterr().out
+
+
+def test_a_command_writes_what_it_names_and_keeps_all_that_was_found(tmp_path):
+    compared(tmp_path, "--methods splat,qsplat --seeds 1 --budget 40")
+    _, found, done = compared(tmp_path, "--methods qsplat --seeds 1 --budget 40")
+    assert done == []
+    assert [one["method"] for one in found["rows"]] == ["qsplat"]
+    assert "splat |" not in (tmp_path / "out" / "comparison.md").read_text().replace("| qsplat |", "")
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
 
 
 def test_again_trains_nothing_and_writes_the_seeds_that_all_methods_have_finished(tmp_path, capsys):
@@ -113,7 +123,7 @@ def test_again_trains_nothing_and_writes_the_seeds_that_all_methods_have_finishe
     status, found, done = compared(tmp_path, "--methods splat,qsplat --seeds 3 --budget 40 --again")
     assert (status, done) == (0, [])
     assert [(one["method"], one["seed"]) for one in found["rows"]] == [("splat", 0), ("qsplat", 0)]
-    assert "6 runs: 3 are in the cache, 3 to do" in capsys.readouterr().out
+    assert "6 runs: 3 in the cache, 3 to do" in capsys.readouterr().out
     assert (tmp_path / "out" / "comparison.html").is_file()
 
 
@@ -127,11 +137,25 @@ def test_a_page_is_filled_with_the_tables_and_nothing_else_of_it_changes(tmp_pat
         assert text.startswith("# Title\n\n<!-- results -->\n- stilllife: splat reaches 20.00 dB")
         assert text.endswith(" |\n<!-- end -->\nrest\n")
         assert text.count("### stilllife") == 1
+        beside = json.loads((tmp_path / "page.json").read_text())
+        assert beside["settings"]["budget"] == "40 iterations"
+        (figures,) = beside["rows"]
+        assert set(figures) == set(made_of.FIGURES) - {"failed"}
+        assert figures["mean"]["psnr"] == 20.0
     page.write_text("# Title\n")
     status, _, done = compared(tmp_path, f"--methods qsplat --seeds 1 --budget 40 --page {page}")
     assert (status, done) == (1, [])
     assert "it has no lines <!-- results --> and <!-- end -->" in capsys.readouterr().err
     assert page.read_text() == "# Title\n"
+
+
+def test_a_row_that_failed_is_data_with_its_reason(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results -->\n<!-- end -->\n")
+    compared(tmp_path, f"--methods splat,qsplat --seeds 1 --budget 40 --page {page}", refused="splat")
+    failed, done = json.loads((tmp_path / "page.json").read_text())["rows"]
+    assert failed == {"method": "splat", "scene": "stilllife", "seed": 0, "failed": "no photos: take some"}
+    assert done["method"] == "qsplat"
 
 
 def test_every_row_has_what_the_others_build_on(tmp_path):
@@ -211,13 +235,25 @@ BUDGETS = ("0s", "abc", "19", "-3s", "infs", "s", "1e3", "nans")
         ("--scene", "--scene: expected at least one argument"),
         ("--scene nowhere", "nowhere is not a folder: give the folder of a capture"),
         (f"--scene {STILLLIFE} {STILLLIFE}", "two scenes are named stilllife: give folders of different names"),
-        (f"--scene {STILLLIFE} --methods splat,better", "there is no 'better'; choose from splat, qsplat, "),
+        (
+            f"--scene {STILLLIFE} --methods splat,better",
+            "argument --methods: there is no 'better'; choose from splat, qsplat, ",
+        ),
         *(
-            (f"--scene {STILLLIFE} --budget={text}", f"--budget '{text}': give seconds such as 300s")
+            (f"--scene {STILLLIFE} --budget={text}", f"argument --budget: '{text}': give seconds such as 300s")
             for text in BUDGETS
         ),
+        (f"--scene {STILLLIFE} --methods=", "argument --methods: none is named; choose from splat, qsplat, "),
         (f"--scene {STILLLIFE} --seeds 0", "'0': give a whole number of at least 1"),
         (f"--scene {STILLLIFE} --output {__file__}", "is a file: give a folder"),
+        (
+            f"--scene {STILLLIFE} --output {__file__}/out",
+            "/out cannot be written (Not a directory): give a folder that",
+        ),
+        (f"--scene {STILLLIFE} --output /proc", "--output /proc cannot be written ("),
+        (f"--scene {STILLLIFE} --page nowhere.md", "--page nowhere.md does not exist: give a page FILE.md that"),
+        (f"--scene {STILLLIFE} --page {__file__}", "test_compare.py is no Markdown: give a page FILE.md that"),
+        (f"--scene {STILLLIFE} --page {__file__}/page.md", "page.md cannot be written: give a path in a folder"),
         (f"--scene {STILLLIFE} --output out --again", "--again: out has no seed of a scene that all methods finished"),
         (f"--scene {STILLLIFE} --ray 127.0.0.1:1", "--ray 127.0.0.1:1: no Ray cluster answers"),
     ],
@@ -234,6 +270,7 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, monkeypatch, capsys, argu
     assert words in said
     assert said.count("\n") == 1
     assert not list(tmp_path.rglob("comparison.*"))
+    assert not (tmp_path / "notes").exists()  # nothing was trained
 
 
 def test_without_ray_the_command_names_its_extra(tmp_path, monkeypatch, capsys):
@@ -241,7 +278,7 @@ def test_without_ray_the_command_names_its_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     scene = f"--scene {STILLLIFE} --output {tmp_path}/out --ray local"
     assert compare.main(scene.split(), train=MadeUp(tmp_path)) == 1
-    assert 'pip install "qsplat[scale]"' in capsys.readouterr().err
+    assert 'pip install -e ".[scale]"' in capsys.readouterr().err
 
 
 # Means and tables

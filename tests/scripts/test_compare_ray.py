@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_compare import STILLLIFE, MadeUp, compare
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'qsplat[scale]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[scale]'")
 
 SCENE = f"--scene {STILLLIFE} --methods splat,qsplat,qsplat-plus,qsplat-nerf --seeds 1 --budget 20 --max-side 48"
 
@@ -28,7 +28,7 @@ class Slow:
         if run.method.name == "splat":
             from comparison.training import Trainer
 
-            return Trainer("code")(run)
+            return Trainer()(run)
         if run.method.name == "qsplat":
             (self.folder / f"process {os.getpid()}").touch()
             while not (self.folder / "go on").exists():

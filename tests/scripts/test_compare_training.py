@@ -30,6 +30,7 @@ from qsplat.training.model import SplatModel
 from qsplat.training.plus import NEXT_SET
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
+from scripts.experiments.ablation_cache import code_digest
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
 SIDE, MOST = 48, 400
@@ -56,7 +57,7 @@ def run_of(method: str, budget: str = "24") -> Run:
 
 @pytest.fixture(scope="module")
 def found():
-    return Trainer("code")(run_of("splat"))
+    return Trainer()(run_of("splat"))
 
 
 def test_a_row_says_what_came_of_the_run_and_what_it_took(found):
@@ -72,7 +73,7 @@ def test_a_row_says_what_came_of_the_run_and_what_it_took(found):
     assert [point["share"] for point in found["curve"]] == list(WATCHED)
     assert found["curve"][-1]["iterations"] == 24
     assert found["curve"][-1]["psnr"] > found["curve"][0]["psnr"]
-    assert found["code"] == "code"
+    assert found["code"] == code_digest()
 
 
 def test_pictures_are_those_that_were_measured(found):
@@ -87,7 +88,7 @@ def test_pictures_are_those_that_were_measured(found):
 
 
 def test_the_same_run_finds_the_same_again(found):
-    again = Trainer("code")(run_of("splat"))
+    again = Trainer()(run_of("splat"))
     for name in ("mean", "per_view", "pictures", "parameters", "bytes"):
         assert again[name] == found[name]
 
@@ -188,4 +189,4 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene):
 def test_a_scene_that_holds_nothing_out_is_refused(scene, monkeypatch):
     monkeypatch.setattr("comparison.training._scene", lambda folder, side: replace(scene, test=()))
     with pytest.raises(ValueError, match="stilllife has 0 held-out views"):
-        Trainer("code")(run_of("splat"))
+        Trainer()(run_of("splat"))

@@ -18,11 +18,12 @@ BEGINNING = """\
 
 One row for each claim: what the source says, what was measured here, and whether it held. Differences are given as mean
 ± standard deviation over pairs (the same seed, the same signal or photo), with the number of pairs that agree. A
-comparison is open where its mean is within two standard errors of 0, and where it could not be measured here. Other
-claims say what they take to hold. Claims that did not hold stay. Figures of papers that are not at hand are unknown and
-are not compared with. Steps, sizes and everything else that a source does not say are our choice, and smaller than the
-source's where one core has to do: the sections below the table say how. Command, seeds and minutes stand in the first
-row of an experiment; minutes are of processor time, on a machine that was busy with other work.
+comparison is open where its mean is within two standard errors of 0, and where it could not be measured here; what is
+equal in every pair is not better. Other claims say what they take to hold. Claims that did not hold stay. Figures of
+papers that are not at hand are unknown and are not compared with. Steps, sizes and everything else that a source does
+not say are our choice, and smaller than the source's where one core has to do: the sections below the table say how.
+Command, seeds and minutes stand in the first row of an experiment; minutes are of processor time, on a machine that was
+busy with other work.
 
 Photos and scenes come from the folder that `QSPLAT_DATA` names. This page is written from the JSON files in
 [experiments](experiments), which hold every seed's figures:

@@ -56,8 +56,8 @@ def interval(values: Sequence[float]) -> str:
 def larger(claim: str, first: Sequence[float], second: Sequence[float], *, unit: str) -> Verdict:
     """The verdict that ``first`` is larger than ``second`` on average over the same seeds.
 
-    It is open where the mean difference is within two standard errors of 0, and with one pair. ``by`` gives the mean
-    difference, its standard deviation and how many pairs agree in sign.
+    It is open where the mean difference is within two standard errors of 0, and with one pair; what is equal in every
+    pair is not larger. ``by`` gives the mean difference, its standard deviation and how many pairs agree in sign.
     """
     gaps = [one - other for one, other in zip(first, second, strict=True)]
     said = f"{interval(gaps)} {unit}, {sum(gap > 0 for gap in gaps)} of {len(gaps)} pairs"

@@ -134,6 +134,61 @@ def test_evaluation_shows_the_mlp_as_it_is_and_moves_nothing():
     assert torch.equal(made(features), first)
 
 
+def shows_the_mlp(made: CFConv2d) -> bool:
+    """Whether evaluation shows the MLP as it is now, against asking it anew."""
+    shown = torch.view_as_real(made.eval().spectral_kernel()).flatten(0, 3)
+    return torch.equal(shown, made._everywhere())
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {}])
+def test_evaluation_between_steps_of_training_shows_the_mlp_of_each(options):
+    """A trainer's steps and evaluations by turns. A fused step does not raise the version of what it changes."""
+    made, features = layer(), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-2, **options)
+    seen = []
+    for _ in range(3):
+        made.train()
+        optimizer.zero_grad()
+        made(features).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            seen.append(made.eval()(features))
+        assert shows_the_mlp(made)
+        assert torch.equal(made(features), seen[-1])
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_copies_and_loaded_layers_show_their_own_mlp():
+    """Whatever was looked at before, in layers that take each other's state or weights, or another type."""
+    made, other, features = layer(), layer(), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    nn.init.normal_(other.mlp[2].weight)
+    first, second = (one.eval()(features).detach() for one in (made, other))
+    assert not torch.equal(first, second)
+    twin = copy.deepcopy(made)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2, fused=True)
+    twin.train()(features).square().sum().backward()
+    optimizer.step()
+    assert shows_the_mlp(twin)
+    assert torch.equal(made(features), first), "training a copy leaves the layer"
+    made.load_state_dict(other.state_dict())
+    assert torch.equal(made(features), second)
+    made.load_state_dict(twin.state_dict(), assign=True)
+    assert shows_the_mlp(made)
+    other.mlp[2].weight.data = made.mlp[2].weight.data.clone()
+    assert shows_the_mlp(other)
+    assert shows_the_mlp(made.float())
+
+
+def test_an_unchanged_kernel_is_computed_once():
+    made, features = layer().eval(), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    asked, at = [], made._at
+    made._at = lambda drawn: asked.append(drawn) or at(drawn)
+    for _ in range(3):
+        made(features)
+    assert len(asked) == 1
+
+
 def test_draws_differ_and_do_not_touch_the_random_state():
     made, features = layer(), torch.randn(1, 4, 8, 8, dtype=torch.float64)
     torch.manual_seed(5)

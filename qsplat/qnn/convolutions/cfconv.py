@@ -103,7 +103,7 @@ class CFConv2d(nn.Module):
             nn.init.uniform_(layer.weight, -math.sqrt(6 / width), math.sqrt(6 / width))
         self.mlp = nn.Sequential(first, second, last)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self._dense: tuple[object, Float[Tensor, "positions 2"]] | None = None
+        self._dense: tuple[Float[Tensor, " weights"], Float[Tensor, "positions 2"]] | None = None
         self.register_buffer("average", self._everywhere())
         self.register_buffer("draws", torch.randint(2**62, ()))
 
@@ -129,11 +129,13 @@ class CFConv2d(nn.Module):
         return torch.view_as_complex(values).view(self.shape)
 
     def refreshed(self) -> Float[Tensor, "positions 2"]:
-        """What the MLP gives everywhere, without gradients."""
-        state = [(one.data_ptr(), one._version) for one in self.mlp.parameters()]
-        if self._dense is None or self._dense[0] != state:
-            self._dense = state, self._everywhere()
-        return self._dense[1]
+        """What the MLP gives everywhere, without gradients. It is kept, beside a copy of the few weights that it is of:
+        neither their places nor their versions tell that they changed, which a fused optimizer does unnoticed."""
+        weights = torch.cat([one.detach().flatten() for one in self.mlp.parameters()])
+        known = self._dense
+        if known is None or not (known[0].device == weights.device and torch.equal(known[0], weights)):
+            known = self._dense = weights, self._everywhere()
+        return known[1]
 
     def _drawn(self) -> Float[Tensor, "positions 2"]:
         """K+, which becomes the average."""

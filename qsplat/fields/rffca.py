@@ -8,6 +8,7 @@ of the paper by others. What else it leaves open is our choice, named so.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from qsplat.frequency_tokens import AttentionBlock, TokenBank, Tokens
 
 HELD = -6.0
-"""Logit added to the tokens of an enhancement before their release: beside it they weigh e^-6 of the others."""
+"""The paper's logit (eta) of the tokens of an enhancement before their release, by which they keep a weight of e^-6.
+Here they keep none, see ``release_weight``."""
 HELD_SHARE = 0.7
 """Share of the second stage of training before the release begins."""
 
@@ -24,9 +26,11 @@ HELD_SHARE = 0.7
 class TokenEncoding(nn.Module):
     """Coordinates, the waves of a bank there, and those that an enhancement has added.
 
-    The added waves sqrt(2 / m) cos(w x + b) have the frequencies found, with fixed phases uniform in a turn. They fill
-    whole tokens of ``width``: where too few were found, they are repeated with other phases, by which two waves of one
-    frequency make any wave of it. (The paper does not say what fills a token.)
+    The added waves cos(w x + b) / sqrt(M), with M the waves of the bank, have the frequencies found, and fixed phases
+    uniform in a turn. They fill whole tokens of ``width``: where too few were found, they are repeated with other
+    phases, by which two waves of one frequency make any wave of it. (The paper does not say what fills a token. Its
+    amplitude is sqrt(2 / m) for m added waves, where ours is the largest of the bank: with few of them theirs are
+    several times as large as all that the attention has learnt on, and so are their logits.)
     """
 
     found: Float[Tensor, "k dims"]
@@ -44,18 +48,28 @@ class TokenEncoding(nn.Module):
         self.found = frequencies.to(self.found).repeat(math.ceil(count / max(1, len(frequencies))), 1)[:count]
         self.found_phases = 2 * math.pi * torch.rand(count).to(self.found)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A network gets as many added waves as the state has."""
+        for name in ("found", "found_phases"):
+            if (given := state_dict.get(prefix + name)) is not None:
+                own = self.get_buffer(name)
+                setattr(self, name, own.new_zeros(len(given), *own.shape[1:]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(self, coordinates: Float[Tensor, "n dims"]) -> Float[Tensor, "n channels"]:
         """Coordinates first, added waves last."""
-        added = torch.cos(coordinates @ self.found.T + self.found_phases) * math.sqrt(2 / max(1, len(self.found)))
-        return torch.cat([coordinates, self.bank(coordinates), added], dim=-1)
+        waves = self.bank(coordinates)
+        added = torch.cos(coordinates @ self.found.T + self.found_phases) / math.sqrt(waves.shape[-1])
+        return torch.cat([coordinates, waves, added], dim=-1)
 
 
 class TokenLayers(nn.Module):
     """What comes after a ``TokenEncoding``: a linear layer makes the query of ``width`` channels, and ``depth`` blocks
     let it attend to the waves, cut into tokens of the same width.
 
-    ``release`` is the logit added to the tokens of an enhancement (eta), part of the state. The linear layer is our
-    choice: the paper does not say how the query gets its width.
+    ``release``, part of the state, multiplies the weights of the tokens of an enhancement in the softmax: with 0 they
+    are as if they were not there, with 1 they are like all others. The linear layer is our choice: the paper does not
+    say how the query gets its width.
     """
 
     release: Float[Tensor, ""]
@@ -67,7 +81,7 @@ class TokenLayers(nn.Module):
         self.reads_coordinates = tokens.query == "coordinates"
         self.first = nn.Linear(dims if self.reads_coordinates else tokens.waves, width)
         self.blocks = nn.ModuleList(AttentionBlock(width, tokens.heads) for _ in range(depth))
-        self.register_buffer("release", torch.tensor(HELD))
+        self.register_buffer("release", torch.tensor(0.0))
 
     def forward(self, encoded: Float[Tensor, "n channels"]) -> Float[Tensor, "n width"]:
         """The query after the last block."""
@@ -75,7 +89,7 @@ class TokenLayers(nn.Module):
         query = self.first(coordinates if self.reads_coordinates else waves[:, : self.waves])
         tokens = waves.to(query).unflatten(-1, (-1, self.width))
         added = torch.arange(tokens.shape[1], device=tokens.device) >= self.waves // self.width
-        mask = torch.where(added, self.release, 0.0)
+        mask = torch.where(added, self.release.log(), 0.0)
         for block in self.blocks:
             query = block(query, tokens, mask)
         return query
@@ -115,18 +129,24 @@ class RffcaNetwork(nn.Module):
         values = torch.cat([self(part) for part in points.split(2**15)])
         modes = dominant_modes(values.reshape(*[size] * dims, -1), threshold=threshold)
         self.encoding.enhance(2 * math.pi / (high - low) * modes.to(self.encoding.found))
-        self.layers.release.fill_(HELD)
+        self.layers.release.zero_()
         return modes
 
     def release_at(self, share: float) -> None:
         """Weigh the added tokens as at ``share``, from 0 to 1, of the second stage."""
-        self.layers.release.fill_(release_logit(share))
+        self.layers.release.fill_(release_weight(share))
 
 
-def release_logit(share: float) -> float:
-    """eta at ``share`` of the second stage: -6 for the first 70 %, from there by a cosine to 0."""
+def release_weight(share: float) -> float:
+    """Weight of the added tokens at ``share`` of the second stage: (e^eta - e^-6) / (1 - e^-6), where eta is -6 for the
+    first 70 %, and goes to 0 by a cosine from there.
+
+    The paper's weight is e^eta. Ours is our choice: logits of a trained network can outweigh -6, so that tokens would
+    act before their release, and this begins at 0 exactly.
+    """
     way = min(max((share - HELD_SHARE) / (1 - HELD_SHARE), 0.0), 1.0)
-    return HELD * (1 + math.cos(math.pi * way)) / 2
+    eta = HELD * (1 + math.cos(math.pi * way)) / 2
+    return math.expm1(eta - HELD) / math.expm1(-HELD)
 
 
 def dominant_modes(values: Float[Tensor, "*grid c"], *, threshold: float) -> Int[Tensor, "k dims"]:

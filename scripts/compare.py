@@ -128,7 +128,7 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     print(write(given, command, rows))
     print(f"Written: {given.output / 'comparison.html'}, .md and .json")
     if given.page:
-        write_page(given, command, rows)
+        write_page(given, rows)
     if failures:
         raise ValueError(
             f"{len(failures)} of {counted(len(rows), 'run')} failed, the reasons stand above; the others are written"
@@ -171,7 +171,7 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
     from comparison.tables import summary, tables
 
     content = {
-        "settings": settings_of(given, command),
+        "settings": {"command": command, **settings_of(given)},
         "machine": machine(),
         "summary": summary(rows),
         "rows": [{name: value for name, value in row.items() if name != "pictures"} for row in rows],
@@ -184,10 +184,9 @@ def write(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]
     return text
 
 
-def settings_of(given: argparse.Namespace, command: str) -> dict[str, Any]:
+def settings_of(given: argparse.Namespace) -> dict[str, Any]:
     """What all runs have in common."""
     return {
-        "command": command,
         "budget": str(given.budget),
         "unit": given.budget.unit,
         "max_side": given.max_side,
@@ -196,12 +195,12 @@ def settings_of(given: argparse.Namespace, command: str) -> dict[str, Any]:
     }
 
 
-def write_page(given: argparse.Namespace, command: str, rows: Sequence[dict[str, Any]]) -> None:
+def write_page(given: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """Write the tables into the page, and the rows that they come from beside it."""
     from comparison.tables import data
 
     written = {
-        given.page.with_suffix(".json"): data({"settings": settings_of(given, command), "machine": machine()}, rows),
+        given.page.with_suffix(".json"): data({"settings": settings_of(given), "machine": machine()}, rows),
         given.page: filled_page(given.page, rows),
     }
     for path, text in written.items():

@@ -139,6 +139,7 @@ def test_a_page_is_filled_with_the_tables_and_nothing_else_of_it_changes(tmp_pat
         assert text.count("### stilllife") == 1
         beside = json.loads((tmp_path / "page.json").read_text())
         assert beside["settings"]["budget"] == "40 iterations"
+        assert str(ROOT) not in (tmp_path / "page.json").read_text()
         (figures,) = beside["rows"]
         assert set(figures) == set(made_of.FIGURES) - {"failed"}
         assert figures["mean"]["psnr"] == 20.0

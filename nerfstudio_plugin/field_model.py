@@ -168,9 +168,11 @@ class QsplatFieldModel(Model):
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
     ) -> dict[str, Tensor]:
-        """The loss of rays, or the mean squared error of an image in evaluation."""
+        """The loss of rays, or in evaluation the mean squared error of an image where its mask is."""
         if self._marched is None:
-            return {"rgb_loss": (outputs["rgb"] - self._target(batch)[0]).square().mean()}
+            photo, mask = self._target(batch)
+            error = (outputs["rgb"] - photo).square()
+            return {"rgb_loss": (error if mask is None else error[mask]).mean()}
         return {"rgb_loss": field_loss(self._marched, batch["image"], self.radiance.background)}
 
     @torch.no_grad()

@@ -3,6 +3,7 @@ machine."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,16 @@ class FieldAdamConfig(FusedAdamConfig):
     """Learning rate at the start, from which it shrinks as that of the preset does; None for the preset's."""
 
     def setup(self, params: list[Parameter]) -> Optimizer:
-        """The optimizer, whose rate the model sets in each iteration."""
+        """The optimizer, whose rate the model sets in each iteration.
+
+        Raises:
+            SystemExit: the rate is none.
+        """
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise SystemExit(
+                f"qsplat: --optimizers.field.optimizer.lr {self.lr:g}: give a finite rate above 0, or leave it out for "
+                "that of the preset"
+            )
         return FusedAdamConfig(**{**vars(self), "lr": self.lr or 0.0}).setup(params)
 
 

@@ -39,6 +39,8 @@ class QsplatTrainerConfig(TrainerConfig):
         resumed = self._checkpoint_to_resume()
         model: Any = self.pipeline.model
         with in_one_sentence():
+            if self.max_num_iterations < 1:
+                raise ValueError(f"--max-num-iterations {self.max_num_iterations}: a run has at least 1")
             model.check(self.max_num_iterations, resumed=resumed is not None)
         last = self.max_num_iterations
         if resumed is not None:

@@ -19,9 +19,17 @@ class Identity:
     kind: Literal["identity"] = field(default="identity", init=False)
 
 
+MOST_OCTAVES = 24
+"""The digits of float32: the phases of waves in more octaves are its rounding."""
+
+
 @dataclass(frozen=True)
 class Positional:
-    """Coordinates and their waves in ``octaves`` octaves from 1 radian per unit on (Mildenhall et al. 2020, NeRF)."""
+    """Coordinates and their waves in ``octaves`` octaves from 1 radian per unit on (Mildenhall et al. 2020, NeRF).
+
+    Raises:
+        ValueError: fewer than 1 octave, or more than ``MOST_OCTAVES``.
+    """
 
     octaves: int = 10
     kind: Literal["positional"] = field(default="positional", init=False)
@@ -29,6 +37,8 @@ class Positional:
     def __post_init__(self) -> None:
         if self.octaves < 1:
             raise ValueError(f"octaves={self.octaves}: a positional encoding needs at least 1")
+        if self.octaves > MOST_OCTAVES:
+            raise ValueError(f"octaves={self.octaves}: float32 has no phases beyond {MOST_OCTAVES}; give fewer")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from qsplat.encodings import Fourier, Identity, Positional, encoder, encoding_of
+from qsplat.encodings import MOST_OCTAVES, Fourier, Identity, Positional, encoder, encoding_of
 
 
 def test_identity_leaves_coordinates_alone():
@@ -26,6 +26,16 @@ def test_a_positional_encoding_is_that_of_nerfs_code():
     for octave in range(4):
         expected += [torch.sin(2**octave * points), torch.cos(2**octave * points)]
     torch.testing.assert_close(values, torch.cat(expected, dim=-1))
+
+
+def test_the_most_octaves_keep_phases_apart_and_more_would_not():
+    """Neighbours in float32 differ by less than a turn of the fastest wave, and by more than one a few octaves on."""
+    point = torch.tensor([[0.7]])
+    step = torch.nextafter(point, torch.ones(1, 1)) - point
+    fastest = 2.0 ** (Positional(MOST_OCTAVES).octaves - 1)
+    assert float(step) * fastest < 2 * math.pi
+    assert float(step) * fastest * 2**4 > 2 * math.pi
+    assert torch.isfinite(encoder(Positional(MOST_OCTAVES), 1)(point)).all()
 
 
 def test_a_fourier_encoding_is_made_of_cosines_and_sines():
@@ -54,6 +64,8 @@ def test_an_encoding_survives_json(encoding):
     ("make", "message"),
     [
         (lambda: Positional(0), "octaves=0"),
+        (lambda: Positional(MOST_OCTAVES + 1), "octaves=25: float32 has no phases beyond 24; give fewer"),
+        (lambda: Positional(200), "octaves=200"),
         (lambda: Fourier(0), "features=0"),
         (lambda: Fourier(scale=0.0), "scale=0.0"),
         (lambda: Fourier(scale=math.inf), "scale=inf"),

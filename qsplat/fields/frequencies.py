@@ -42,7 +42,7 @@ def with_frequency(frequencies: Frequencies, value: float) -> Frequencies:
     """The same with another value of ``frequency_of``.
 
     Raises:
-        ValueError: it is not above 0, or L is no whole number.
+        ValueError: it is not above 0 and finite, or L is no whole number or too large.
     """
     match frequencies:
         case Positional():
@@ -54,7 +54,9 @@ def with_frequency(frequencies: Frequencies, value: float) -> Frequencies:
         case Sine():
             return replace(frequencies, omega=float(value))
         case Tokens():
-            return replace(frequencies, sigma=1 / value if value > 0 else float(value))
+            if not 0 < value < math.inf:
+                raise ValueError(f"1/sigma={value}: the waves of tokens need a finite one above 0")
+            return replace(frequencies, sigma=1 / value)
 
 
 def with_seed(frequencies: Frequencies, seed: int) -> Frequencies:

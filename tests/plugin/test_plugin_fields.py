@@ -268,7 +268,9 @@ WRONG_OPTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "zero": ("fourier", {"frequency": 0.0}, r"--pipeline\.model\.frequency 0\.0"),
     "not a number": ("siren", {"frequency": float("nan")}, r"--pipeline\.model\.frequency nan"),
     "without end": ("nerf", {"frequency": float("inf")}, r"--pipeline\.model\.frequency inf"),
-    "waves": ("rffca", {"frequency": 0.0}, r"--pipeline\.model\.frequency 0\.0: sigma=0\.0"),
+    "waves": ("rffca", {"frequency": 0.0}, r"--pipeline\.model\.frequency 0\.0: 1/sigma=0\.0"),
+    "waves without end": ("rffca", {"frequency": float("inf")}, r"--pipeline\.model\.frequency inf: 1/sigma=inf"),
+    "more octaves than digits": ("nerf", {"frequency": 200.0}, r"frequency 200\.0: octaves=200: .*; give fewer"),
     "half an octave": ("nerf", {"frequency": 2.5}, "whole number of octaves"),
 }
 
@@ -282,6 +284,22 @@ def test_what_a_field_cannot_have_is_refused_in_one_sentence(case: str, capture:
     assert str(refusal.value).startswith("qsplat: ")
     assert "\n" not in str(refusal.value)
     assert not config.get_checkpoint_dir().exists()
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused_before_training(rate: float, capture: Path, fields: Configure):
+    config = fields(capture)
+    config.optimizers["field"]["optimizer"].lr = rate
+    with pytest.raises(SystemExit, match=rf"^qsplat: --optimizers\.field\.optimizer\.lr {rate:g}: give a finite rate"):
+        run(config)
+    assert not config.get_checkpoint_dir().exists()
+
+
+def test_a_run_without_iterations_is_refused_with_its_option(capture: Path, fields: Configure):
+    config = fields(capture)
+    config.max_num_iterations = 0
+    with pytest.raises(SystemExit, match=r"^qsplat: --max-num-iterations 0: a run has at least 1$"):
+        run(config)
 
 
 def test_iterations_without_rays_are_refused(capture: Path, fields: Configure):
@@ -424,6 +442,19 @@ def test_masks_and_transparent_photos_are_trained_on(kind: str, tmp_path: Path, 
             nearest = min(cameras, key=lambda one: float((one.center - rays.origins[ray]).norm()))
             local = nearest.cam_from_world[:3, :3] @ rays.directions[ray]
             assert float(local[0]) > 0  # the left half of each photo is masked out
+
+
+def test_evaluation_losses_leave_out_what_masks_do(tmp_path: Path, fields: Configure):
+    trainer = run(fields(write_capture(tmp_path / "masked", masked=True), iterations=2))
+    model = trainer.pipeline.model.eval()
+    camera, batch = trainer.pipeline.datamanager.next_eval_image(0)
+    outputs = model.get_outputs_for_camera(camera)
+    mask = batch["mask"].squeeze(-1).bool()
+    assert 0 < int(mask.sum()) < mask.numel()
+    (loss,) = model.get_loss_dict(outputs, batch).values()
+    assert model.get_metrics_dict(outputs, batch)["psnr"] == pytest.approx(-10 * torch.log10(loss).item(), abs=1e-3)
+    elsewhere = {"rgb": torch.where(mask[..., None], outputs["rgb"], 1 - outputs["rgb"])}
+    assert torch.equal(model.get_loss_dict(elsewhere, batch)["rgb_loss"], loss)
 
 
 def test_evaluation_losses_are_those_of_whole_images(nerf: Any):

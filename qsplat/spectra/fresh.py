@@ -10,8 +10,8 @@ the bins
 Wasserstein distance of their bins: the sum over bins of |difference of cumulated shares|.
 
 Source: Kania et al. 2024, FreSh (arXiv 2410.05050), and its code (gmum/FreSh). In that code i and j count up from 0
-without wrapping, so that waves along one diagonal of the image, whose i and j have opposite signs, do not count: mode
-``paper``. Mode ``symmetric``, our choice, folds them in by |i| + |j|.
+without wrapping, so that waves along one diagonal of the image, whose i and j have opposite signs, do not count. They
+do not here either.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-
-Mode = Literal["paper", "symmetric"]
 
 BINS = 64
 """Frequencies that are compared, in cycles per image along both axes together. The authors use 64, and half of what
@@ -61,7 +58,6 @@ def choose(
     *,
     bins: int = BINS,
     initialisations: int = INITIALISATIONS,
-    mode: Mode = "paper",
 ) -> FreshChoice:
     """The candidate whose untrained networks have the spectra most like those of ``targets``; the first of equals.
 
@@ -72,7 +68,6 @@ def choose(
             networks of a candidate from 0; network k is compared with target k, modulo their number.
         bins: of the spectra.
         initialisations: networks for each candidate.
-        mode: see above.
 
     Raises:
         ValueError: there is nothing to choose from or to compare with, or an image is too small or has no contrast.
@@ -83,13 +78,13 @@ def choose(
             "least 1 of each"
         )
     used = targets[:initialisations]
-    wanted = [spectrum(target, bins=bins, mode=mode) for target in used]
+    wanted = [spectrum(target, bins=bins) for target in used]
     measured = []
     for value in candidates:
         images = (untrained(value, index) for index in range(initialisations))
         distances = torch.tensor(
             [
-                wasserstein_distance(spectrum(image, bins=bins, mode=mode), wanted[index % len(wanted)])
+                wasserstein_distance(spectrum(image, bins=bins), wanted[index % len(wanted)])
                 for index, image in enumerate(images)
             ],
             dtype=torch.float64,
@@ -100,7 +95,7 @@ def choose(
     return FreshChoice(nearest.value, tuple(measured), len(candidates) * initialisations)
 
 
-def spectrum(image: Float[Tensor, "h w c"], *, bins: int = BINS, mode: Mode = "paper") -> Float[Tensor, " bins"]:
+def spectrum(image: Float[Tensor, "h w c"], *, bins: int = BINS) -> Float[Tensor, " bins"]:
     """The shares of the frequencies 1 to ``bins`` in ``image``, made square first.
 
     Scale and mean of the values do not matter.
@@ -114,13 +109,9 @@ def spectrum(image: Float[Tensor, "h w c"], *, bins: int = BINS, mode: Mode = "p
         raise ValueError(f"{bins} bins for an image of {size} pixels a side: give 1 to {size - 1}")
     magnitude = torch.fft.fft2(image.double(), dim=(0, 1)).abs().sum(dim=-1)
     index = torch.arange(size, device=image.device)
-    if mode == "symmetric":
-        index = torch.minimum(index, size - index)
-    else:
-        # On the axes the upper half is the lower one once more
-        magnitude = magnitude.clone()
-        magnitude[index > size / 2, 0] = 0
-        magnitude[0, index > size / 2] = 0
+    # On the axes the upper half is the lower one once more
+    magnitude[index > size / 2, 0] = 0
+    magnitude[0, index > size / 2] = 0
     order = index[:, None] + index
     counted = (order >= 1) & (order <= bins)
     sums = magnitude.new_zeros(bins).index_add(0, order[counted] - 1, magnitude[counted])

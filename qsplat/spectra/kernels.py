@@ -13,15 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qsplat.encodings import Encoder, Fourier, Positional
-
-
-def encoding_kernel(
-    encoder: Encoder, first: Float[Tensor, "n dims"], second: Float[Tensor, "m dims"]
-) -> Float[Tensor, "n m"]:
-    """The cosine of the angle between encoded points, by encoding them."""
-    one, other = (torch.nn.functional.normalize(encoder(points), dim=-1) for points in (first, second))
-    return one @ other.T
+from qsplat.encodings import Fourier, Positional
 
 
 def induced_kernel(encoding: Fourier | Positional, offsets: Float[Tensor, "*points dims"]) -> Float[Tensor, " *points"]:

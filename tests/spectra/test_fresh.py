@@ -50,11 +50,9 @@ def test_a_wave_lies_in_the_bin_of_its_cycles_down_and_across():
         assert shares[19].item() == pytest.approx(1.0, abs=1e-9)
 
 
-def test_the_other_diagonal_counts_in_the_symmetric_mode_alone():
+def test_the_other_diagonal_does_not_count():
     both = wave(10, -10) + wave(2, 2)
     assert spectrum(both, bins=32)[3].item() == pytest.approx(1.0, abs=1e-9)
-    symmetric = spectrum(both, bins=32, mode="symmetric")
-    assert symmetric[[3, 19]].tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_the_spectrum_is_the_sum_over_antidiagonals():

@@ -25,8 +25,8 @@ class FieldModelConfig(ModelConfig):
     method: tyro.conf.Suppress[tyro.conf.Fixed[FieldMethod]] = "nerf"
     """What gives the field its high frequencies."""
     preset: Literal["auto", "original", "small"] = "auto"
-    """Layers, samples and rates. original: as published. small: what learns in minutes on a CPU. auto: original on a
-    GPU, small without one."""
+    """Layers, samples and rates. original: as published, but for what docs/fields.md names as our choice. small: what
+    learns in minutes on a CPU. auto: original on a GPU, small without one."""
     frequency: Literal["default", "auto"] | float = "default"
     """How high the field's frequencies are: L of qsplat-nerf, omega_0 of qsplat-siren, sigma of qsplat-fourier, 1/sigma
     of qsplat-rffca, as a number. default: that of the preset. auto: FreSh chooses it from the photos before

@@ -29,7 +29,7 @@ from qsplat.training.targets import TrainingView
 
 @dataclass(frozen=True)
 class FieldFitConfig:
-    """How to train a field. The defaults are NeRF's; ``field_presets`` has others.
+    """How to train a field. The defaults are NeRF's but for what ``field_presets``, which has others, names as ours.
 
     Args:
         field: the network and its sampling.

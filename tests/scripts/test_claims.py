@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "scripts" / "experiments"
@@ -42,13 +45,21 @@ def test_a_quick_run_is_measured_judged_and_drawn(name, tmp_path):
     figures = json.loads(json.dumps(measured, allow_nan=False))
     verdicts = module.judge(figures)
     assert verdicts
+    claims = [verdict.claim for verdict in verdicts]
+    assert all(claims)
+    assert len(set(claims)) == len(claims), "each claim is judged once"
     for verdict in verdicts:
-        assert verdict.claim
-        assert verdict.by
-        assert verdict.held in (True, False, None)
+        missing = verdict.held is None and re.search("QSPLAT_DATA|is not here", verdict.by)
+        assert missing or re.search(r"\d", verdict.by), "a verdict says by how much, or what is missing"
+    written = [asdict(verdict) for verdict in verdicts]
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
+    assert module.judge(figures) == verdicts, "judging changes no figures"
     module.draw(figures, tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "picture.png").stat().st_size > 5000
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) >= 200
+        darkest, lightest = picture.convert("L").getextrema()
+        assert darkest < 128 < lightest, "something is drawn"
 
 
 @pytest.mark.parametrize("name", ["heads_on_scenes", "input_ablation", "query_generalisation", "super_resolution"])

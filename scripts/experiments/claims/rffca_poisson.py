@@ -48,6 +48,10 @@ SOLVED, USEFUL = 0.1, 0.5
 """Relative errors of a solution, and of what can be compared with others at all."""
 
 
+NO_LOSS = 1e-12
+"""Losses below are not compared: networks that fit the points to the last digit differ there by their rounding."""
+
+
 def measure(setting: Setting) -> dict[str, Any]:
     """Losses, errors and factors of every network, and the errors of three waves along a training, for every seed."""
     adam, refinements, points, biased, every = (2, 2, 16, 4, 2) if setting.quick else (50, 60, 512, 400, 5)
@@ -70,7 +74,8 @@ def judge(figures: dict[str, Any]) -> list[Verdict]:
     """Which wave is learnt first; errors and losses against each other, in decades."""
     runs = figures["runs"]
     error, loss = (
-        {name: [-math.log10(run[name][value]) for run in runs] for name in CASES} for value in ("error", "loss")
+        {name: [-math.log10(max(run[name][value], least)) for run in runs] for name in CASES}
+        for value, least in (("error", 0.0), ("loss", NO_LOSS))
     )
     solved = {name: sum(run[name]["error"] < SOLVED for run in runs) for name in CASES}
     medians = ", ".join(f"{name} {statistics.median(run[name]['error'] for run in runs):.2g}" for name in CASES)
@@ -123,11 +128,13 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         curves(axes[0, 0], figures["steps"], waves, label="error of the wave, relative")
         axes[0, 0].set(yscale="log", xlabel="step of Adam", title="bias under the loss of the equation")
         axes[0, 0].legend()
-        for axis, value, label in (
-            (axes[0, 1], "error", "relative L2 error (decades below 1)"),
-            (axes[0, 2], "loss", "loss (decades below 1)"),
+        for axis, value, label, least in (
+            (axes[0, 1], "error", "relative L2 error (decades below 1)", 0.0),
+            (axes[0, 2], "loss", f"loss, from {NO_LOSS:g} on (decades below 1)", NO_LOSS),
         ):
-            bars(axis, {name: [-math.log10(run[name][value]) for run in runs] for name in CASES}, label=label)
+            bars(
+                axis, {name: [-math.log10(max(run[name][value], least)) for run in runs] for name in CASES}, label=label
+            )
             axis.set_title(f"mu = {MU:g}, in the end")
         save(figure, path)
 

@@ -36,11 +36,10 @@ class FieldView:
 
 @dataclass(frozen=True)
 class Marched:
-    """What rays see, what the coarse network saw if there is one, and how often the networks were evaluated."""
+    """What rays see, and what the coarse network saw if there is one."""
 
     fine: RayColors
     coarse: RayColors | None
-    evaluations: int
 
 
 class FieldModel(nn.Module):
@@ -90,8 +89,8 @@ class FieldModel(nn.Module):
         if self.grid is not None:
             return self._occupied(self.grid, rays, span, jitter)
         meets = span[:, 1] > span[:, 0]
-        fine, coarse, evaluations = self._two_passes(rays[meets], span[meets], jitter)
-        return Marched(_spread(fine, meets), _spread(coarse, meets), evaluations)
+        fine, coarse = self._two_passes(rays[meets], span[meets], jitter)
+        return Marched(_spread(fine, meets), _spread(coarse, meets))
 
     def slice_colors(self, camera: Camera) -> Float[Tensor, "h w 3"]:
         """The field's colours on a sphere around ``camera`` through the middle of the region, whatever the density.
@@ -118,7 +117,7 @@ class FieldModel(nn.Module):
             case OccupancyConfig(samples=samples):
                 return samples
 
-    def _two_passes(self, rays: Rays, span: Float[Tensor, "r 2"], jitter: bool) -> tuple[RayColors, RayColors, int]:
+    def _two_passes(self, rays: Rays, span: Float[Tensor, "r 2"], jitter: bool) -> tuple[RayColors, RayColors]:
         assert isinstance(self.config.sampling, Hierarchical)
         assert self.coarse is not None
         plan, region, device = self.config.sampling, self.region, span.device
@@ -130,7 +129,7 @@ class FieldModel(nn.Module):
         shares = torch.cat([shares, inverse_cdf(weights + 1e-5, quantiles)], dim=1).sort(dim=1).values
         distances = region.distances(shares, span)
         _, fine = self._shade(self.field, rays, distances, lengths_between(distances, span[:, 1:]))
-        return fine, coarse, len(rays) * (2 * plan.coarse + plan.fine)
+        return fine, coarse
 
     def _occupied(self, grid: OccupancyGrid, rays: Rays, span: Float[Tensor, "r 2"], jitter: bool) -> Marched:
         region, bins = self.region, grid.config.bins
@@ -144,7 +143,7 @@ class FieldModel(nn.Module):
         samples = grid.sample(density[meets], lengths, jitter=jitter)
         distances = region.distances(samples.shares, span)
         _, fine = self._shade(self.field, rays, distances, samples.lengths * region.radius)
-        return Marched(_spread(fine, meets), None, distances.numel())
+        return Marched(_spread(fine, meets), None)
 
     def _shade(
         self, field: RadianceField, rays: Rays, distances: Float[Tensor, "r s"], lengths: Float[Tensor, "r s"]

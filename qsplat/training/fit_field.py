@@ -59,13 +59,11 @@ class FieldFitConfig:
 
 @dataclass(frozen=True)
 class FieldStep:
-    """One step: its loss, the PSNR in dB of its rays, how often networks were evaluated, and the seconds of training
-    since the run began."""
+    """One step: its loss, the PSNR in dB of its rays, and the seconds of training since the run began."""
 
     step: int
     loss: float
     psnr: float
-    evaluations: int
     seconds: float
 
 
@@ -198,4 +196,4 @@ def _take(step: int, model: FieldModel, pool: RayPool, optimizer: Adam, config: 
     model.after_step(step)
     error = (marched.fine.over(model.background).detach().clamp(0, 1) - photo).square().mean()
     psnr = float(-10 * torch.log10(error))
-    return FieldStep(step, float(loss.detach()), psnr, marched.evaluations, seconds=0.0)
+    return FieldStep(step, float(loss.detach()), psnr, seconds=0.0)

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 import yaml
+from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.utils.colormaps import ColormapOptions
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import CameraState
 from PIL import Image
 from small_capture import HEIGHT, WIDTH, run, write_blender_files, write_capture, write_colmap_model
 
@@ -374,6 +379,30 @@ def test_the_viewers_crop_box_hides_what_is_outside(nerf: Any):
     torch.testing.assert_close(whole["rgb"], model.get_outputs_for_camera(camera)["rgb"])
 
 
+@pytest.mark.parametrize("cropped", [False, True])
+def test_the_viewer_shows_the_field(cropped: bool, nerf: Any):
+    """nerfstudio's own loop of the viewer, from a camera of its client to the picture that the client gets."""
+    model, view = nerf.pipeline.model, held_out(nerf)
+    viewer, client = MagicMock(), MagicMock()
+    viewer.get_model.return_value, viewer.train_lock, viewer.include_time = model, None, False
+    viewer.control_panel.configure_mock(output_render="rgb", split=False, layer_depth=False, max_res=WIDTH)
+    viewer.control_panel.crop_viewport, viewer.control_panel.background_color = cropped, (0, 0, 0)
+    viewer.control_panel.crop_obb = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    viewer.control_panel.colormap_options = ColormapOptions()
+    client.camera.aspect = WIDTH / HEIGHT
+    loop = RenderStateMachine(viewer, 1.0, client)
+    loop.state = "high"
+    lens = float(2 * torch.atan(HEIGHT / (2 * view.fy[0, 0])))
+    seen = CameraState(lens, WIDTH / HEIGHT, view.camera_to_worlds[0], CameraType.PERSPECTIVE)
+    model.train()
+    loop._send_output_to_viewer(loop._render_img(seen))
+    assert model.training
+    (shown,), _ = client.scene.set_background_image.call_args
+    expected = torch.zeros(HEIGHT, WIDTH, 3) if cropped else images(nerf)["rgb"]
+    torch.testing.assert_close(torch.from_numpy(shown / 255).float(), expected, atol=0.02, rtol=0)
+    assert set(viewer.control_panel.update_output_options.call_args[0][0]) == {"rgb", "depth", "accumulation"}
+
+
 @pytest.mark.parametrize("scale", [(1.0, 2.0, 3.0), (0.5, 0.5, 4.0)])
 def test_a_crop_box_is_nerfstudios(scale: tuple[float, float, float]):
     box = OrientedBox.from_params((0.5, -0.2, 0.1), (0.4, -0.7, 1.1), scale)
@@ -420,6 +449,21 @@ def test_models_of_colmap_tell_where_the_scene_begins(tmp_path: Path, fields: Co
     assert not model.radiance.region.bounded
     assert len(model.kwargs["seed_points"][0]) == 60
     assert torch.isfinite(load_run(trainer.base_dir / "config.yml").render(camera_of(held_out(trainer))).rgb).all()
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_captures_are_read_by_nerfstudios_own_dataparser(transparent: bool, tmp_path: Path, fields: Configure):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    config = fields(write_capture(tmp_path / "blobs", transparent=transparent), iterations=2)
+    config.pipeline.datamanager.dataparser = NerfstudioDataParserConfig(data=config.data)
+    config.save_config()
+    trainer = run(config)
+    region = trainer.pipeline.model.radiance.region
+    assert region.bounded == transparent
+    loaded = load_run(trainer.base_dir / "config.yml")
+    assert loaded.model.radiance.region.radius == region.radius
+    torch.testing.assert_close(loaded.render(loaded.views[0].camera).rgb, images(trainer)["rgb"])
 
 
 def test_captures_without_points_get_no_random_ones(tmp_path: Path, fields: Configure):

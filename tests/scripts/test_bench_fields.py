@@ -29,6 +29,7 @@ def fields(settings, monkeypatch):
     module = importlib.import_module("fields")
     monkeypatch.setattr(module, "WARM", 1)
     monkeypatch.setattr(module, "WARM_RAYS", 16)
+    monkeypatch.setattr(importlib.import_module("measuring"), "WARM_UP", 0)
     return module
 
 
@@ -40,7 +41,8 @@ def capture(settings, tmp_path_factory):
 
 def test_speed_is_beside_vanilla_nerf(fields, capture, tmp_path):
     path = tmp_path / "speed.json"
-    assert fields.main([str(capture), "--rays", "8", "--repeats", "1", "--json", str(path)]) == 0
+    options = ["--rays", "4", "--repeats", "1", "--threads", "1"]
+    assert fields.main([str(capture), *options, "--json", str(path)]) == 0
     vanilla, original, *small = json.loads(path.read_text())["speed"]
     assert vanilla["times_as_fast"] == 1
     assert [row["model"] for row in small] == [
@@ -54,7 +56,7 @@ def test_speed_is_beside_vanilla_nerf(fields, capture, tmp_path):
 
 def test_methods_are_timed_without_vanilla_nerf(fields, capture, tmp_path):
     path = tmp_path / "speed.json"
-    options = ["--models", "small", "--methods", "siren", "fourier", "--rays", "8", "--repeats", "1"]
+    options = ["--models", "small", "--methods", "siren", "fourier", "--rays", "8", "--repeats", "1", "--threads", "1"]
     assert fields.main([str(capture), *options, "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["speed"]
     assert [row["model"] for row in rows if "first" in row["model"]] == [
@@ -89,7 +91,7 @@ def test_all_models_learn_from_the_same_rays(fields, capture, tmp_path, monkeypa
 
     monkeypatch.setattr(fields, "take_step", watched)
     path = tmp_path / "learning.json"
-    options = ["--learn", "--iterations", "2", "--rays", "4", "--pixels", "300"]
+    options = ["--learn", "--iterations", "2", "--rays", "4", "--pixels", "100", "--threads", "1"]
     options += ["--models", "vanilla", "small", "float32"]
     assert fields.main([str(capture), *options, "--json", str(path)]) == 0
     for step in ("0", "1"):

@@ -258,10 +258,8 @@ CHECKS: dict[str, Callable[[], tuple[State, str, str]]] = {
     "ffmpeg": _ffmpeg,
     "LPIPS vgg": partial(_lpips, "vgg"),
     "LPIPS alex": partial(_lpips, "alex"),
-    "pycolmap": partial(_extra, "pycolmap", "photos need poses already", "pip install 'qsplat[sfm]'"),
-    "mitsuba": partial(
-        _extra, "mitsuba", "only needed to render the bundled scene again", "pip install 'qsplat[scene]'"
-    ),
+    "pycolmap": partial(_extra, "pycolmap", "photos need poses already", "pip install -e '.[sfm]'"),
+    "mitsuba": partial(_extra, "mitsuba", "only needed to render the bundled scene again", "pip install -e '.[scene]'"),
 }
 REQUIRED = ("Python", "torch", "CPU kernels", "gsplat", "nerfstudio")
 

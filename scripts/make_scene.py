@@ -2,7 +2,7 @@
 
     python scripts/make_scene.py --output scenes/stilllife
 
-Needs mitsuba (``pip install "qsplat[scene]"``); only its ``scalar_rgb`` variant is used, so no GPU and no LLVM. The
+Needs mitsuba (``pip install -e ".[scene]"``); only its ``scalar_rgb`` variant is used, so no GPU and no LLVM. The
 shapes, textures, cameras and points follow from ``--seed`` alone. The output is a nerfstudio-format folder:
 ``transforms.json`` (OpenGL camera axes, intrinsics in pixels), ``images/*.jpg`` and ``points3d.ply``.
 """

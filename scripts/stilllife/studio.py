@@ -28,7 +28,7 @@ def mitsuba(threads: int = 1) -> Any:
     try:
         module = importlib.import_module("mitsuba")
     except ImportError as error:
-        raise ValueError('mitsuba is not installed: pip install "qsplat[scene]"') from error
+        raise ValueError('mitsuba is not installed: pip install -e ".[scene]"') from error
     module.set_variant("scalar_rgb")
     importlib.import_module("drjit").set_thread_count(threads)
     return module

@@ -130,6 +130,12 @@ def test_command_seeds_and_minutes_stand_in_the_first_row_of_an_experiment(made_
     assert "Of 2 claims 1 held, 1 did not, and 0 are open." in page.read_text()
 
 
+def test_the_page_in_the_documentation_says_what_its_results_say(scripts):
+    folder = ROOT / "docs" / "experiments"
+    written = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert written == scripts.listing.page(folder, scripts.listing.described())
+
+
 def test_a_page_of_broken_files_is_refused(made_up, tmp_path, capsys):
     for text in ("no JSON", "[]"):
         (tmp_path / "holds.json").write_text(text)

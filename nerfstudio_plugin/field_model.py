@@ -154,9 +154,12 @@ class QsplatFieldModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """``rgb`` [h, w, 3], ``depth`` and ``accumulation`` [h, w, 1], of what lies inside the box if there is one."""
-        view = self.radiance.render(camera_of(camera), within=None if obb_box is None else box_of(obb_box))
-        return {"rgb": view.rgb, "depth": view.depth[..., None], "accumulation": view.alpha[..., None]}
+        """``rgb`` [h, w, 3], ``depth`` and ``accumulation`` [h, w, 1], of what lies inside the box if there is one. The
+        depth is what nerfstudio's viewer takes it for, the way along the ray."""
+        seen = camera_of(camera)
+        view = self.radiance.render(seen, within=None if obb_box is None else box_of(obb_box))
+        depth = view.depth / seen.cosines().to(view.depth)
+        return {"rgb": view.rgb, "depth": depth[..., None], "accumulation": view.alpha[..., None]}
 
     def _target(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """The photo [h, w, 3] as it should look over the background, and its mask [h, w]."""

@@ -28,7 +28,8 @@ METHODS = ("qsplat", "qsplat-mcmc", "qsplat-plus", "qsplat-nerf", "qsplat-siren"
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run's model shows of a view: images in [0, 1], expected depth in units of its world, and coverage.
+    """What a run's model shows of a view: images in [0, 1], expected depth along the camera's axis in units of its
+    world, and coverage.
 
     ``rgb_base`` is the image that a head corrected; where there is none it is ``rgb``.
     """
@@ -70,10 +71,13 @@ class Run:
     def render(self, camera: Camera) -> Shown:
         """What the model shows of a view."""
         outputs = self.model.get_outputs_for_camera(cameras_of([camera]).to(self.model.device))
+        depth = outputs["depth"][..., 0]
+        if isinstance(self.model, QsplatFieldModel):
+            depth = depth * camera.cosines().to(depth)
         return Shown(
             rgb=outputs["rgb"],
             rgb_base=outputs.get("rgb_base", outputs["rgb"]),
-            depth=outputs["depth"][..., 0],
+            depth=depth,
             accumulation=outputs["accumulation"][..., 0],
         )
 

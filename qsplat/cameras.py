@@ -103,6 +103,11 @@ class Camera:
         y = torch.arange(part.y, part.y + part.height, device=pose.device, dtype=pose.dtype) + 0.5
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
+    def cosines(self) -> Float[Tensor, "h w"]:
+        """Of the angles between the rays of the pixel centres and the optical axis: depth along the axis as a share of
+        the way along the ray."""
+        return self.ray_directions() @ self.cam_from_world[2, :3]
+
     def ray_directions(self) -> Float[Tensor, "h w 3"]:
         """Unit viewing directions of the pixel centres in world axes."""
         pixels = self.pixel_centers()

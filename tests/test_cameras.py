@@ -29,6 +29,7 @@ def test_a_point_on_a_pixels_ray_projects_onto_its_centre(seed, distance):
     pixels = local @ camera.intrinsics.T
     torch.testing.assert_close(pixels[..., :2] / pixels[..., 2:], camera.pixel_centers())
     assert bool((local[..., 2] > 0).all())
+    torch.testing.assert_close(distance * camera.cosines(), local[..., 2])
 
 
 def test_first_pixel_centre_is_half_a_pixel_from_the_corner():

@@ -73,11 +73,10 @@ class FieldModel(nn.Module):
         pieces = [rays[first : first + at_once] for first in range(0, len(rays), at_once)]
         parts = [self.march(piece, jitter=False, within=within).fine for piece in pieces]
         distance = torch.cat([part.distance for part in parts])
-        forward = camera.cam_from_world[2, :3].to(distance)
         shape = camera.view.height, camera.view.width
         return FieldView(
             rgb=torch.cat([part.over(self.background) for part in parts]).reshape(*shape, 3),
-            depth=(distance * (rays.directions @ forward)).reshape(shape),
+            depth=distance.reshape(shape) * camera.cosines().to(distance),
             alpha=torch.cat([part.alpha for part in parts]).reshape(shape),
         )
 

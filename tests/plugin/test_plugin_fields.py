@@ -120,7 +120,10 @@ def test_each_method_trains_its_field_and_shows_what_the_library_renders(finishe
     assert set(outputs) == {"rgb", "depth", "accumulation"}
     expected = model.radiance.render(camera_of(held_out(finished)))
     assert torch.equal(outputs["rgb"], expected.rgb)
-    assert torch.equal(outputs["depth"][..., 0], expected.depth)
+    # nerfstudio makes points of pixels by unit directions times depth
+    along = camera_of(held_out(finished)).ray_directions()
+    z = (outputs["depth"] * along) @ camera_of(held_out(finished)).cam_from_world[2, :3]
+    torch.testing.assert_close(z, expected.depth)
     assert torch.equal(outputs["accumulation"][..., 0], expected.alpha)
     assert outputs["rgb"].shape == (HEIGHT, WIDTH, 3)
 
@@ -130,6 +133,8 @@ def test_a_checkpoint_gives_the_image_that_the_run_ended_with(finished: Any):
     shown = loaded.render(loaded.views[0].camera)
     torch.testing.assert_close(shown.rgb, images(finished)["rgb"])
     assert shown.rgb_base is shown.rgb
+    exact = finished.pipeline.model.radiance.render(loaded.views[0].camera)
+    torch.testing.assert_close(shown.depth, exact.depth)
     assert loaded.model.radiance.region.radius == finished.pipeline.model.radiance.region.radius
     assert (loaded.facts.num_gaussians, loaded.facts.iterations) == (None, ITERATIONS)
     assert loaded.facts.train_seconds is not None
@@ -401,7 +406,12 @@ def test_the_viewer_shows_the_field(cropped: bool, nerf: Any):
     (shown,), _ = client.scene.set_background_image.call_args
     expected = torch.zeros(HEIGHT, WIDTH, 3) if cropped else images(nerf)["rgb"]
     torch.testing.assert_close(torch.from_numpy(shown / 255).float(), expected, atol=0.02, rtol=0)
-    assert {"rgb", "depth", "accumulation"} <= set(viewer.control_panel.update_output_options.call_args[0][0])
+    outputs = viewer.control_panel.update_output_options.call_args[0][0]
+    assert {"rgb", "depth", "accumulation"} <= set(outputs)
+    if not cropped:
+        z = client.scene.set_background_image.call_args.kwargs["depth"].squeeze()
+        exact = model.radiance.render(camera_of(view)).depth
+        torch.testing.assert_close(torch.from_numpy(z).float(), exact, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [(1.0, 2.0, 3.0), (0.5, 0.5, 4.0)])

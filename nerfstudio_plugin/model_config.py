@@ -30,7 +30,7 @@ class QnnOptions:
     """Hidden channels."""
     architecture: Architecture = QnnConfig.architecture
     """cnn: convolutions. rffca: one convolution, after which each pixel attends to waves of its queries; on a CPU it
-    takes 7 times as long on crops, and 13 times on whole images."""
+    takes 8 times as long on crops, and 14 times to show a whole image."""
     sigma: float = Tokens.sigma
     """Of rffca: the lowest waves have a standard deviation of 1/sigma radians per unit, and those of the top octave 8
     times as much; an image or a scene is two units wide."""

@@ -113,12 +113,12 @@ def compare(given: argparse.Namespace, command: str, train: Train | None) -> Non
     usable_folder(given.output)
     cache, failures = Cache(given.output), dict[str, str]()
     to_do = [planned for planned in runs if not cache.has(planned.key)]
-    progress = Progress(runs, to_do, given.workers or 1)
-    print(progress.beginning(), flush=True)
     if given.again:
         runs, to_do = finished_by_all(runs, to_do), []
         if not runs:
             raise ValueError(f"--again: {given.output} has no seed of a scene that all methods finished: train them")
+    progress = Progress(runs, to_do, given.workers or 1)
+    print(progress.beginning(), flush=True)
     for finished in doing(given, to_do, cache, train or Trainer()) if to_do else ():
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure

@@ -53,7 +53,7 @@ class TokenEncoding(nn.Module):
         for name in ("found", "found_phases"):
             if (given := state_dict.get(prefix + name)) is not None:
                 own = self.get_buffer(name)
-                setattr(self, name, own.new_zeros(len(given), *own.shape[1:]))
+                setattr(self, name, own.new_zeros(*given.shape[:1], *own.shape[1:]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, coordinates: Float[Tensor, "n dims"]) -> Float[Tensor, "n channels"]:

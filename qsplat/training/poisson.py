@@ -124,6 +124,9 @@ def solve(
     """Train ``high`` and ``low`` together. ``on_step`` is given the number of each step and the loss that it found.
 
     Points and networks are of PyTorch's default type; so are the random numbers, from its global generator.
+
+    Raises:
+        ValueError: the source is 0 everywhere.
     """
     network = DualNetwork(high, low, learnt=config.mixing == "learnt")
     moved = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -263,6 +266,8 @@ def _loss(
     """The loss, in the closed form with the best alpha, which is then the network's."""
     source = problem.source(inside)
     scale = source.square().mean().rsqrt()
+    if not scale.isfinite():
+        raise ValueError("the source is 0 at all points: the loss is divided by it; there is nothing to solve by it")
     residual = scale * (minus_laplacian(network.high, inside) - source)
     wrong = (network.high(boundary) - problem.solution(boundary)).square().mean()
     if config.mixing == "none":

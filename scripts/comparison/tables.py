@@ -11,7 +11,19 @@ from comparison.methods import METHODS
 
 SCORES = ("psnr", "ssim", "psnr_edge", "lpips", "lpips_alex")
 RESULTS, END = "<!-- results -->\n", "<!-- end -->\n"
-FIGURES = ("method", "scene", "seed", "mean", "train_seconds", "iterations", "parameters", "bytes", "code", "failed")
+FIGURES = (
+    "method",
+    "scene",
+    "seed",
+    "mean",
+    "train_seconds",
+    "iterations",
+    "parameters",
+    "bytes",
+    "fps",
+    "code",
+    "failed",
+)
 """What the data beside a page have of each row."""
 COSTS = ("train_seconds", "wall_seconds", "iterations", "parameters", "gaussians", "bytes", "fps")
 
@@ -143,7 +155,7 @@ def _verdict(scene: str, ranked: Sequence[Mapping[str, Any]]) -> str:
     if not others:
         return f"{scene}: {name} reaches {best:.2f} dB, with nothing to compare it with."
     ours = next((one for one in others if METHODS[one["method"]].role == "ours"), None)
-    if METHODS[name].role == "baseline" and ours is not None:
+    if METHODS[name].role == "baseline" and ours is not None and best > ours["psnr"]["mean"]:
         rival, leads = ours, f"{scene}: a baseline wins. {name} leads"
     else:
         rival, leads = others[0], f"{scene}: {name} leads"
@@ -155,7 +167,7 @@ def _doubt(lead: float, first: Mapping[str, Any], rival: Mapping[str, Any]) -> s
     spreads = [one["psnr"]["deviation"] for one in (first, rival)]
     if None in spreads:
         return " (one seed)"
-    return ", which is less than the spread of seeds" if lead < max(spreads) else ""
+    return ", which is within the spread of seeds" if lead <= max(spreads) else ""
 
 
 def _ranked(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -159,6 +159,23 @@ def test_evaluation_between_steps_of_training_shows_the_mlp_of_each(options):
     assert not torch.equal(seen[1], seen[2])
 
 
+def test_a_kernel_that_was_kept_is_not_used_in_another_type():
+    made = layer().float().eval()
+    made.spectral_kernel()
+    assert shows_the_mlp(made.double())
+    assert made.spectral_kernel().dtype == torch.complex128
+
+
+def test_a_kernel_of_inference_does_not_stand_in_the_way_of_gradients():
+    made = layer(edges="wrap").eval()
+    features = torch.randn(1, 4, 8, 8, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        made(features.detach())
+    made(features).sum().backward()
+    assert features.grad is not None
+    assert features.grad.any()
+
+
 def test_copies_and_loaded_layers_show_their_own_mlp():
     """Whatever was looked at before, in layers that take each other's state or weights, or another type."""
     made, other, features = layer(), layer(), torch.randn(1, 4, 8, 8, dtype=torch.float64)

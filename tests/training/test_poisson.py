@@ -185,6 +185,12 @@ def test_the_closed_factor_is_the_best_one_for_the_networks_in_the_end(refinemen
     assert loss(alpha) < loss(0.0)
 
 
+def test_an_equation_without_a_source_is_refused():
+    nothing = Poisson(lambda points: 0 * points, lambda points: points)
+    with pytest.raises(ValueError, match="the source is 0 at all points"):
+        solve(nothing, attending(), plain(), PoissonConfig(steps=1), on_step=lambda step, loss: None)
+
+
 def test_the_solution_is_the_sum_of_both_networks():
     network, points = DualNetwork(attending(), plain(), learnt=True), torch.rand(6, 1)
     torch.testing.assert_close(network(points), network.high(points) + network.low(points))

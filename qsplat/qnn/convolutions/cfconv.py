@@ -132,8 +132,10 @@ class CFConv2d(nn.Module):
         """What the MLP gives everywhere, without gradients. It is kept, beside a copy of the few weights that it is of:
         neither their places nor their versions tell that they changed, which a fused optimizer does unnoticed."""
         weights = torch.cat([one.detach().flatten() for one in self.mlp.parameters()])
+        if torch.is_inference_mode_enabled():  # What it makes cannot be part of a later gradient
+            return self._everywhere()
         known = self._dense
-        if known is None or not (known[0].device == weights.device and torch.equal(known[0], weights)):
+        if known is None or not _same(known[0], weights):
             known = self._dense = weights, self._everywhere()
         return known[1]
 
@@ -173,6 +175,11 @@ class CFConv2d(nn.Module):
     def _everywhere(self) -> Float[Tensor, "positions 2"]:
         each = torch.arange(self.positions, device=self.bias.device)
         return torch.cat([self._at(part) for part in each.split(AT_ONCE)])
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    kind = first.device, first.dtype
+    return kind == (second.device, second.dtype) and torch.equal(first, second)
 
 
 class _Sines(nn.Linear):

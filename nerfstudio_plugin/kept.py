@@ -80,17 +80,22 @@ class KeptPhotos(nn.Module):
         self.poses = torch.stack([camera.cam_from_world for camera in cameras]).to(device)
         self.lenses = torch.tensor([_lens(camera) for camera in cameras], dtype=torch.float64, device=device)
 
+    def cameras(self) -> list[Camera]:
+        """Those that took the photos, before these were made smaller."""
+        lenses = zip(self.poses, self.lenses.tolist(), strict=True)
+        return [
+            Camera(pose, fx, fy, cx, cy, int(width), int(height)) for pose, (fx, fy, cx, cy, width, height) in lenses
+        ]
+
     def views(self) -> list[View]:
         """The photos as they come out of their files, with cameras of their size, and their masks."""
         photos = PackedPhotos(self.photo_files, self.photo_ends).unpack()
         masks = PackedPhotos(self.mask_files, self.mask_ends).unpack_masks() or [None] * len(photos)
         views = []
-        for index, (photo, mask) in enumerate(zip(photos, masks, strict=True)):
-            fx, fy, cx, cy, width, height = self.lenses[index].tolist()
-            camera = Camera(self.poses[index], fx, fy, cx, cy, int(width), int(height))
+        for index, (photo, mask, camera) in enumerate(zip(photos, masks, self.cameras(), strict=True)):
             size = photo.shape[1], photo.shape[0]
-            camera = camera if size == (camera.width, camera.height) else camera.resized(*size)
-            views.append(View(str(index), camera, photo, mask=mask))
+            own = camera if size == (camera.width, camera.height) else camera.resized(*size)
+            views.append(View(str(index), own, photo, mask=mask))
         return views
 
     def index_of(self, camera: Camera) -> int | None:

@@ -48,10 +48,12 @@ class PhotoOptions:
     angle: float = PhotoConfig.angle
     """Angle between two lines of sight at which it is, in units of that between neighbouring photos."""
     quality: int = QUALITY
-    """Quality of the JPEGs in the checkpoint, 1 to 95."""
+    """Quality of the JPEGs in the checkpoint, 1 to 95. On fox 90 cost 0.04 dB, and 60 more than photos gain there
+    (docs/qnn.md)."""
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
-    and, in the last iterations and in rendering, less memory."""
+    and, in the last iterations and in rendering, less memory. On fox half the size cost more than photos gain there
+    (docs/qnn.md)."""
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""

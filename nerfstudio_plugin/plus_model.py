@@ -206,7 +206,7 @@ class QsplatPlusModel(QsplatModel):
         sets = [gaussians_of(one) for one in self._sets()]
         with in_one_sentence():
             photos = self.photos.views()
-        return self._model(sets).shown(photos, backend=self.config.rasterizer)
+        return self._model(sets).shown(photos, cameras=self.photos.cameras(), backend=self.config.rasterizer)
 
     def _sets(self) -> list[dict[str, Tensor]]:
         others = [one.parameters_by_name for one in self.companions if isinstance(one, KeptGaussians)]

@@ -20,7 +20,7 @@ from qsplat.render import Backend, RasterConfig, Trace, rasterize
 from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.model import ViewOutputs
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries, train_photo_head
-from qsplat.training.targets import Target, TrainingView
+from qsplat.training.targets import Target, TrainingView, averaged
 from qsplat.training.training import StepRecord, Training
 
 NEXT_SET = 1000
@@ -86,14 +86,24 @@ class PlusModel:
         )
 
     @torch.no_grad()
-    def shown(self, views: Sequence[TrainingView], *, backend: Backend | None = None) -> list[ShownView]:
-        """What the sets show of training views, on their device."""
+    def shown(
+        self, views: Sequence[TrainingView], *, cameras: Sequence[Camera] | None = None, backend: Backend | None = None
+    ) -> list[ShownView]:
+        """What the sets show of training views, on their device.
+
+        ``cameras`` are those of the photos before they were made smaller. Images are then drawn by these and averaged
+        to the size of the photos: drawn in that size, Gaussians look thicker than the photos that taught them.
+        """
         shown = []
-        for view in views:
+        for view, camera in zip(views, cameras or [view.camera for view in views], strict=True):
             target = Target.of(view, 1, str(self.background.device))
-            mean = self.mean(target.camera, backend=backend)
-            photo = target.over(self.background)
-            shown.append(ShownView(target.camera, photo, target.mask, mean.image, mean.depth, mean.alpha))
+            mean = self.mean(camera.to(self.background.device), backend=backend)
+            size = target.camera.height, target.camera.width
+            image, depth, alpha = mean.image, mean.depth, mean.alpha
+            if size != tuple(alpha.shape):
+                image, alpha = averaged(image, *size), averaged(alpha[..., None], *size)[..., 0]
+                depth = averaged((mean.alpha * depth)[..., None], *size)[..., 0] / alpha.clamp_min(1e-10)
+            shown.append(ShownView(target.camera, target.over(self.background), target.mask, image, depth, alpha))
         return shown
 
 
@@ -162,9 +172,17 @@ def fit_plus(
     )
 
 
-def finish_plus(model: PlusModel, scene: TrainingScene, config: PlusConfig, *, began: float) -> FittedPlus:
-    """Train a head on the sets of ``model``, which has none; ``began`` is when the run did, by ``perf_counter``."""
-    views = model.shown(scene.train, backend=config.base.backend)
+def finish_plus(
+    model: PlusModel,
+    scene: TrainingScene,
+    config: PlusConfig,
+    *,
+    began: float,
+    cameras: Sequence[Camera] | None = None,
+) -> FittedPlus:
+    """Train a head on the sets of ``model``, which has none; ``began`` is when the run did, by ``perf_counter``, and
+    ``cameras`` are those of the photos before they were made smaller."""
+    views = model.shown(scene.train, cameras=cameras, backend=config.base.backend)
     device = model.background.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(config.base.seed)

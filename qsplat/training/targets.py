@@ -40,9 +40,9 @@ class Target:
         else:
             height, width = (max(1, round(side / downscale)) for side in view.image.shape[:2])
             camera = camera.resized(width, height)
-            image = _resize(view.image, height, width)
-            alpha = None if alpha is None else _resize(alpha[..., None], height, width)[..., 0]
-            mask = None if mask is None else _resize(mask[..., None].float(), height, width)[..., 0] > 0.999
+            image = averaged(view.image, height, width)
+            alpha = None if alpha is None else averaged(alpha[..., None], height, width)[..., 0]
+            mask = None if mask is None else averaged(mask[..., None].float(), height, width)[..., 0] > 0.999
         return Target(
             camera=camera,
             image=image.to(device),
@@ -55,7 +55,7 @@ class Target:
         return self.image if self.alpha is None else self.image + (1 - self.alpha)[..., None] * background
 
 
-def _resize(image: Float[Tensor, "h w c"], height: int, width: int) -> Float[Tensor, "v u c"]:
+def averaged(image: Float[Tensor, "h w c"], height: int, width: int) -> Float[Tensor, "v u c"]:
     """``image`` averaged over areas."""
     planes = functional.interpolate(image.permute(2, 0, 1)[None], size=(height, width), mode="area")
     return planes[0].permute(1, 2, 0).contiguous()

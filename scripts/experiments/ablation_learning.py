@@ -116,9 +116,11 @@ class Laboratory:
         if variant.photos:
             photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
+            cameras = [view.camera for view in scene.train]
             if variant.quality is not None:
                 scene, kept = packed(scene, model, variant.quality, variant.side)
-            fitted = finish_plus(model, scene, PlusConfig(base=base_config(cell), photos=photos), began=wall)
+            config = PlusConfig(base=base_config(cell), photos=photos)
+            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
         found = {"iterations": cell.iterations, "leave_one_out": gain, "photo_bytes": kept}

@@ -138,6 +138,24 @@ def test_a_window_of_a_view_is_where_it_is_in_the_whole_one(model, views, captur
     torch.testing.assert_close(part, headed.render(camera).rgb[5:21, 10:30], rtol=1e-4, atol=1e-4)
 
 
+def test_smaller_photos_lack_nothing_where_the_gaussians_are_right(model, capture):
+    """Even fine ones: Gaussians drawn at half the size would be thicker than the photos."""
+    fine = tuple(replace(one, log_scales=one.log_scales - 3) for one in model.sets)
+    model, cameras, halved, whole = replace(model, sets=fine), [], [], []
+    for view in capture.train[:3]:
+        seen = model.mean(view.camera)
+        small = view.camera.resized(24, 18)
+        image = torch.nn.functional.avg_pool2d(seen.image.permute(2, 0, 1), 2).permute(1, 2, 0)
+        halved.append(replace(view, camera=small, image=image, alpha=None))
+        cameras.append(view.camera)
+        whole.append(seen)
+    for shown, seen in zip(model.shown(halved, cameras=cameras), whole, strict=True):
+        torch.testing.assert_close(shown.source.residual, torch.zeros(18, 24, 3), atol=1e-6, rtol=0)
+        assert seen.depth[seen.alpha > 0.1].min() - 1e-4 <= shown.depth[shown.alpha > 0.1].min()
+        torch.testing.assert_close(shown.alpha.mean(), seen.alpha.mean())
+    assert max(view.source.residual.abs().max() for view in model.shown(halved)) > 0.02
+
+
 def test_training_views_are_shown_over_the_background_with_their_masks(model, capture):
     mask = torch.rand(36, 48) > 0.5
     view = replace(capture.train[3], mask=mask)

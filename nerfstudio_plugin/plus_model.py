@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries
 from qsplat.training.plus import NEXT_SET, PlusModel
 from qsplat.training.schedule import Schedule
+from qsplat.training.targets import Target, averaged
 
 JUDGED = 32
 """Training views, evenly chosen, by which the network is judged at the end."""
@@ -194,12 +196,20 @@ class QsplatPlusModel(QsplatModel):
         return shown.photo, shown.mask
 
     def _shown_views(self) -> list[ShownView]:
-        """What the Gaussians show of the photos that are kept. In training it stays in memory, beside what each view
-        is told by the others."""
+        """What the Gaussians show of the photos that are kept, beside the photos as they were taken, by which the
+        network learns and is judged. It stays in memory, with what each view is told by the photos that are kept of
+        the others."""
         if not self._shown:
-            self._shown = self._draw_photos()
-            photos = self._head.photos = photo_queries(self._shown, self.config.photos.config())
-            self._others = [photos.without(index) for index in range(len(self._shown))]
+            drawn = self._draw_photos()
+            photos = self._head.photos = photo_queries(drawn, self.config.photos.config())
+            self._others = [photos.without(index) for index in range(len(drawn))]
+            assert self._training_views is not None
+            taken = [Target.of(view, 1, str(self.device)) for view in self._training_views(self.device)]
+            background = self.background_color.to(self.device)
+            self._shown = [
+                replace(shown, photo=averaged(target.over(background), *shown.alpha.shape))
+                for shown, target in zip(drawn, taken, strict=True)
+            ]
         return self._shown
 
     def _draw_photos(self) -> list[ShownView]:

@@ -18,6 +18,7 @@ from qsplat.qnn.convolutions import CFConv, Convolution, FDConv, Standard
 from qsplat.qnn.network import Activation, Architecture, Input
 from qsplat.qnn.queries import QueryKind
 from qsplat.render import Backend, RasterConfig
+from qsplat.training.averaging import check_average_share
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.schedule import Decay, HeadMode, Schedule
 
@@ -131,6 +132,9 @@ class SplatModelConfig(ModelConfig):
     """How many times the image size is halved at the start; undone after each tenth of the iterations."""
     ssim_lambda: float = 0.2
     """Share of D-SSIM in the loss, the rest being L1."""
+    average_share: float = 0.0
+    """Share of the iterations, the last ones, over which the Gaussians are averaged; 0 leaves them as the last one
+    did."""
     background_color: Literal["auto", "random", "black", "white"] = "auto"
     """Behind the Gaussians. auto: white for photos with alpha, the dataparser's colour where it composited them, black
     for other photos. random: another colour in each iteration."""
@@ -162,6 +166,10 @@ class SplatModelConfig(ModelConfig):
         )
         return plan.with_head(self.network())
 
+    def first_plan(self, iterations: int) -> Schedule:
+        """The plan that the Gaussians follow first in a run of ``iterations``."""
+        return self.schedule(iterations)
+
     def network(self) -> QnnConfig | None:
         """The residual network, None for plain splatting."""
         if self.qnn == "none":
@@ -188,8 +196,9 @@ class SplatModelConfig(ModelConfig):
         Raises:
             ValueError: an option has a value that it cannot have.
         """
-        del resumed
-        self.schedule(iterations)
+        plan = self.first_plan(iterations)
+        if not resumed:
+            check_average_share(self.average_share, plan, self.densification)
         network = self.network()
         if network is not None and network.halo is None and self.qnn_options.crop_share is None:
             CONSOLE.print(f"The network learns on whole images: {self.qnn_options.convolution} needs all of an image")

@@ -87,6 +87,10 @@ class PlusModelConfig(SplatModelConfig):
             head_rate=RATE,
         )
 
+    def first_plan(self, iterations: int) -> Schedule:
+        """The plan of the first set of Gaussians."""
+        return self.blocks(self.schedule(iterations)).plan_at(0)
+
     def blocks(self, schedule: Schedule) -> Blocks:
         """When each set of Gaussians is trained in a run of ``schedule``."""
         return Blocks(schedule, self.sets)
@@ -109,8 +113,6 @@ class PlusModelConfig(SplatModelConfig):
             ValueError: an option has a value that it cannot have.
         """
         super().check(iterations, resumed=resumed)
-        if not resumed:
-            self.blocks(self.schedule(iterations))
         self.photos.config()
         pack_photos([], max_side=self.photos.max_side, quality=self.photos.quality)
         if self.background_color == "random":

@@ -26,7 +26,6 @@ from qsplat.qnn import QnnConfig, image_residual, part_queries, window_residual
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.qnn.photos import PhotoQueries
 from qsplat.render import Trace
-from qsplat.training.densification import Densifier
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries
@@ -99,7 +98,7 @@ class QsplatPlusModel(QsplatModel):
         if block is not None and block > len(self.companions):
             self.companions.append(KeptGaussians(self.gauss_params))
             self._put_in_place(self._first_gaussians(torch.initial_seed() + block * NEXT_SET))
-            self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
+            self._begin_set()
         super().step_cb(optimizers, step)
 
     def _switch_on(self) -> None:

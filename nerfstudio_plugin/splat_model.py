@@ -33,6 +33,7 @@ from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.queries import PlacedQueries
 from qsplat.render import Rendering
+from qsplat.training.averaging import Averager
 from qsplat.training.densification import Densifier, regularization
 from qsplat.training.memory import keep_freed_memory
 from qsplat.training.model import SplatModel, ViewOutputs, without_trace
@@ -88,6 +89,7 @@ class QsplatModel(SplatfactoModel):
         self.schedule: Schedule | None = None
         self._log_every = 1
         self._densifier: Densifier | None = None
+        self._averager: Averager | None = None
         self._restored: dict[str, Any] = {}
         self._clock: float | None = None
         self._threads = torch.get_num_threads()
@@ -144,14 +146,22 @@ class QsplatModel(SplatfactoModel):
         self._clock = time.monotonic() - (self.train_seconds or 0.0)
         continued = self._restored.get("iterations")
         self.schedule = self.config.schedule(continued or iterations)
-        self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
+        self._begin_set()
         self._switched_on = self._restored.get("switched_on", False)
         if continued:
-            self._densifier.state = {
-                name: value.to(self.device) if isinstance(value, Tensor) else value
-                for name, value in self._restored["densifier"].items()
-            }
+            assert self._densifier is not None
+            assert self._averager is not None
+            self._densifier.state = self._here(self._restored["densifier"])
+            self._averager.state = self._here(self._restored["average"])
             say_where_it_goes_on(self.step, continued)
+
+    def _begin_set(self) -> None:
+        """New helpers for Gaussians at the beginning of their schedule."""
+        self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
+        self._averager = Averager(self.config.average_share, self._plan)
+
+    def _here(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in state.items()}
 
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
         """Before an iteration: where in the schedule it is, and the rates that follow.
@@ -169,9 +179,10 @@ class QsplatModel(SplatfactoModel):
                 group["lr"] *= optimizers.config[name]["optimizer"].lr / RATES[name].initial
 
     def step_post_backward(self, step: int) -> None:
-        """After an iteration: densification."""
+        """After an iteration: densification, and after the last one of the Gaussians their mean."""
         assert self._drawn is not None
         assert self._densifier is not None
+        assert self._averager is not None
         drawn, self._drawn = self._drawn, None
         rate = self.optimizers["means"].param_groups[0]["lr"]
         self._densifier.after_backward(
@@ -182,6 +193,7 @@ class QsplatModel(SplatfactoModel):
             camera=drawn.camera,
             learning_rate=rate,
         )
+        self._averager.after_step(self.gauss_params, step=self._plan_step)
 
     def _switch_on(self) -> None:
         """Tell the network's queries where the scene is."""
@@ -340,6 +352,7 @@ class QsplatModel(SplatfactoModel):
         return {
             "iterations": (self.schedule or self._plan).iterations,
             "densifier": {} if self._densifier is None else self._densifier.state,
+            "average": {} if self._averager is None else self._averager.state,
             "train_seconds": self.train_seconds,
             "switched_on": self._switched_on,
         }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qsplat.qnn import QnnConfig
 from qsplat.render import Backend, RasterConfig
+from qsplat.training.averaging import check_average_share
 from qsplat.training.densification import DefaultDensification, Densification
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import TrainingView
@@ -47,6 +48,8 @@ class FitConfig:
         seed: of everything random. The same seed gives the same result on the same machine.
         seeds: number of points to start from where the scene has none.
         ssim_weight: share of D-SSIM in the loss.
+        average_share: share of the iterations, the last ones, over which the Gaussians are averaged; 0 leaves them as
+            the last step did.
         background: RGB behind the Gaussians; None is white for photos with alpha and black for others.
         random_background: composite photos that have alpha over a new random colour at each step.
         raster: thresholds of the rasterizer.
@@ -60,6 +63,7 @@ class FitConfig:
     seed: int = 0
     seeds: int = 10_000
     ssim_weight: float = 0.2
+    average_share: float = 0.0
     background: tuple[float, float, float] | None = None
     random_background: bool = False
     raster: RasterConfig = field(default_factory=RasterConfig)
@@ -69,4 +73,4 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds={self.seeds}: a scene without points needs at least 1 to start from")
-        self.schedule.with_head(self.head)
+        check_average_share(self.average_share, self.schedule.with_head(self.head), self.densification)

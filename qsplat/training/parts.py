@@ -11,6 +11,7 @@ from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
 from qsplat.qnn import QNN
 from qsplat.qnn.queries import PlacedQueries
+from qsplat.training.averaging import Averager
 from qsplat.training.config import FitConfig
 from qsplat.training.densification import Densifier
 from qsplat.training.model import ViewOutputs
@@ -37,6 +38,7 @@ class Parts:
         self._densifier = (
             Densifier(config.densification, schedule, num_views=num_views) if config.densification else None
         )
+        self._averager = Averager(config.average_share, schedule)
 
     @property
     def gaussians(self) -> Gaussians:
@@ -50,7 +52,8 @@ class Parts:
         self._switched_on = True
 
     def move(self, step: int, view: ViewOutputs, camera: Camera) -> None:
-        """Let the optimisers and the densifier act on the gradients of ``view``. What has none stays as it is."""
+        """Let the optimisers and the densifier act on the gradients of ``view``; what has none stays as it is. After
+        the last step the mean of the Gaussians takes their place, if there is to be one."""
         set_rates(self.optimizers, step, self.schedule)
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -64,6 +67,7 @@ class Parts:
                 camera=camera,
                 learning_rate=self.optimizers["means"].param_groups[0]["lr"],
             )
+        self._averager.after_step(self.parameters, step=step)
 
     def state(self) -> TrainingState:
         """The parts as they are; the tensors are the parts' own."""
@@ -77,6 +81,7 @@ class Parts:
             tensors |= {f"head moments.{key}": value for key, value in moments.items()}
         remembered, plain = split_state(self._densifier.state if self._densifier else {})
         tensors |= {f"densifier.{name}": value for name, value in remembered.items()}
+        tensors |= {f"average.{name}": value for name, value in self._averager.state.items()}
         facts = {
             "head": asdict(self.config.head) if self.config.head else None,
             "switched on": self._switched_on,
@@ -99,3 +104,4 @@ class Parts:
         if self._densifier is not None and facts["densification"] == type(config.densification).__name__:
             remembered = {name: value.to(config.device) for name, value in state.named("densifier.").items()}
             self._densifier.state = {**facts["densifier"], **remembered}
+        self._averager.state = {name: value.to(config.device) for name, value in state.named("average.").items()}

@@ -84,6 +84,11 @@ class Schedule:
         """First step with the head; ``iterations`` when there is none."""
         return round(self.head_share * self.iterations)
 
+    @property
+    def gaussians_end(self) -> int:
+        """First step in which the Gaussians no longer move."""
+        return self.head_start if self.mode == "frozen" else self.iterations
+
     def with_head(self, head: QnnConfig | None) -> Schedule:
         """This plan for ``head``: never to be switched on where there is none, and on whole images where its residual
         depends on all of an image, so that it would learn from a crop what it does not see later.

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ablation_cache import Cache, key_of
-from ablation_plan import Cell, Run, State, length, state_key, switch_on
-from ablation_variants import Headed, Plus
+from ablation_plan import Cell, Run, State, averaging, averaging_begins, length, state_key, switch_on
+from ablation_variants import AVERAGE_SHARE, Headed, Plus
 from holdouts import HoldOut, gap, held_out
 
 if TYPE_CHECKING:
@@ -65,12 +65,22 @@ class Laboratory:
 
     def advance(self, state: State) -> None:
         """Train without a head up to the step of ``state``, from the state that it needs or from the beginning."""
-        cell = state.cell
+        cell, config = state.cell, base_config(state.cell, averaged=state.averaged)
         if state.needs:
-            training, spent = self.load(state.needs[0], scene_of(cell), base_config(cell))
+            training, spent = self.load(state.needs[0], scene_of(cell), config)
         else:
-            training, spent = begin(scene_of(cell), base_config(cell)), Seconds()
+            training, spent = begin(scene_of(cell), config), Seconds()
         self.save(state.key, training, spent.plus(training, state.step))
+
+    def finished(self, cell: Cell, *, averaged: bool) -> tuple[Training, Seconds]:
+        """The training of ``cell`` at its end, without a head, and what it has taken."""
+        before = State(cell, averaging_begins(cell))
+        end = State(cell, cell.iterations, (before.key,), averaged)
+        if not self.cache.has(end.key):
+            if not self.cache.has(before.key):
+                self.advance(before)
+            self.advance(end)
+        return self.load(end.key, scene_of(cell), base_config(cell, averaged=averaged))
 
     def row(self, run: Run) -> dict[str, Any]:
         """The scores of a run and what it took."""
@@ -80,15 +90,16 @@ class Laboratory:
         if isinstance(variant, Plus):
             return self.plus(cell, variant)
         if run.base is not None:
-            training, spent = self.load(run.base, scene_of(cell), base_config(cell))
-            return self.measured(cell, training, spent)
+            return self.measured(cell, *self.finished(cell, averaged=variant.averaged))
         if not run.spenders:
-            return self.plain(replace(cell, iterations=round(variant.stretch * cell.iterations)))
+            cell = replace(cell, iterations=round(variant.stretch * cell.iterations))
+            return self.plain(cell, averaged=variant.averaged)
         alone, spender = (self.cache.read(key) for key in run.spenders)
         if variant.spent_on == "gaussians":
             return self.more_gaussians(cell, alone, spender["cpu_seconds"])
         ratio = spender["cpu_seconds"] / alone["cpu_seconds"]
-        return self.plain(replace(cell, iterations=max(1, round(ratio * cell.iterations))))
+        cell = replace(cell, iterations=max(1, round(ratio * cell.iterations)))
+        return self.plain(cell, averaged=variant.averaged)
 
     def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
         """Go on from the shared training with a head."""
@@ -105,10 +116,7 @@ class Laboratory:
         scene, sets, spent = scene_of(cell), [], Seconds()
         for index in range(variant.sets):
             one = replace(cell, seed=cell.seed + index * NEXT_SET)
-            key = state_key(one, cell.iterations)
-            if not self.cache.has(key):
-                self.advance(State(one, cell.iterations))
-            training, taken = self.load(key, scene, base_config(one))
+            training, taken = self.finished(one, averaged=variant.averaged)
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
@@ -126,12 +134,11 @@ class Laboratory:
         found = {"iterations": cell.iterations, "leave_one_out": gain, "photo_bytes": kept}
         return {**self.described(cell, model, spent), **found}
 
-    def plain(self, cell: Cell) -> dict[str, Any]:
+    def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
         """A training without a head, from its beginning."""
-        key = key_of({**cell.settings(), "plain": True})
+        key = key_of({**cell.settings(), "plain": True, **averaging(averaged)})
         if not self.cache.has(key):
-            training = begin(scene_of(cell), base_config(cell))
-            self.cache.write(key, self.measured(cell, training, Seconds().plus(training)))
+            self.cache.write(key, self.measured(cell, *self.finished(cell, averaged=averaged)))
         return self.cache.read(key)
 
     def more_gaussians(self, cell: Cell, alone: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def scene_of(cell: Cell) -> Scene:
     return _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
 
 
-def base_config(cell: Cell) -> FitConfig:
+def base_config(cell: Cell, *, averaged: bool = False) -> FitConfig:
     """Gaussians without a head."""
     from qsplat.training.config import FitConfig
     from qsplat.training.densification import DefaultDensification
@@ -242,6 +249,7 @@ def base_config(cell: Cell) -> FitConfig:
         densification=DefaultDensification(max_gaussians=cell.gaussians),
         head=None,
         seed=cell.seed,
+        average_share=AVERAGE_SHARE if averaged else 0.0,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablation_cache import Cache, key_of
-from ablation_variants import REFERENCE, VARIANTS, Headed, Plain, Plus, Variant
+from ablation_variants import AVERAGE_SHARE, REFERENCE, VARIANTS, Headed, Plain, Plus, Variant
 from captures import Capture
 from holdouts import HoldOut
 
@@ -41,15 +41,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class State:
-    """Training without a head up to ``step``; ``needs`` names the state of an earlier step, if there is one."""
+    """Training without a head up to ``step``, ``averaged`` or not; ``needs`` names the state of an earlier step, if
+    there is one."""
 
     cell: Cell
     step: int
     needs: tuple[str, ...] = ()
+    averaged: bool = False
 
     @property
     def key(self) -> str:
-        return state_key(self.cell, self.step)
+        return state_key(self.cell, self.step, averaged=self.averaged)
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,26 @@ class Run:
         return key_of({**self.cell.settings(), **_own_settings(self.cell, self.variant), "spenders": self.spenders})
 
 
-def state_key(cell: Cell, step: int) -> str:
+def state_key(cell: Cell, step: int, *, averaged: bool = False) -> str:
     """The key of the training without a head at ``step``."""
-    return key_of({**cell.settings(), "state": step})
+    return key_of({**cell.settings(), "state": step, **averaging(averaged)})
+
+
+def averaging(averaged: bool) -> dict[str, float]:
+    """What averaging adds to the settings of a training."""
+    return {"averaged": AVERAGE_SHARE} if averaged else {}
+
+
+def averaging_begins(cell: Cell) -> int:
+    """The step up to which trainings with and without averaging are the same."""
+    return cell.iterations - round(AVERAGE_SHARE * cell.iterations)
+
+
+def base_step(cell: Cell, variant: Variant) -> int:
+    """The step of the state without a head and averaging that ``variant`` goes on from."""
+    if isinstance(variant, Headed):
+        return switch_on(cell, variant)
+    return averaging_begins(cell) if variant.averaged else cell.iterations
 
 
 def switch_on(cell: Cell, variant: Headed) -> int:
@@ -95,16 +114,12 @@ def runs_of(cell: Cell, variants: Sequence[Variant]) -> list[Run]:
     def plan(variant: Variant) -> Run:
         if variant.name in planned:
             return planned[variant.name]
-        if isinstance(variant, Headed):
-            run = Run(cell, variant, state_key(cell, switch_on(cell, variant)))
-        elif isinstance(variant, Plus):
-            run = Run(cell, variant, state_key(cell, cell.iterations))
-        elif variant.time_of is not None:
+        if isinstance(variant, Plain) and variant.time_of is not None:
             run = Run(cell, variant, spenders=(plan(VARIANTS[REFERENCE]).key, plan(VARIANTS[variant.time_of]).key))
-        elif variant.name == REFERENCE:
-            run = Run(cell, variant, state_key(cell, cell.iterations))
-        else:
+        elif isinstance(variant, Plain) and variant.stretch != 1:
             run = Run(cell, variant)
+        else:
+            run = Run(cell, variant, state_key(cell, base_step(cell, variant)))
         planned[variant.name] = run
         return run
 
@@ -119,8 +134,7 @@ def jobs_of(runs: Iterable[Run], cache: Cache) -> list[State | Run]:
     wanted: dict[Cell, set[int]] = {}
     for run in to_do:
         if run.base is not None:
-            step = switch_on(run.cell, run.variant) if isinstance(run.variant, Headed) else run.cell.iterations
-            wanted.setdefault(run.cell, set()).add(step)
+            wanted.setdefault(run.cell, set()).add(base_step(run.cell, run.variant))
     jobs: list[State | Run] = []
     for cell in dict.fromkeys(run.cell for run in to_do):
         jobs += [state for state in _chain(cell, wanted.get(cell, set())) if not cache.has(state.key)]
@@ -138,8 +152,8 @@ def _chain(cell: Cell, steps: set[int]) -> list[State]:
 
 def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
-    told = ("name", "group", "sentence", "time_of", "like", "start")
+    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
     if isinstance(variant, Plain | Plus):
-        return own
+        return {**own, **averaging(variant.averaged)}
     return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

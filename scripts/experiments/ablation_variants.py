@@ -13,12 +13,15 @@ from typing import Any, Literal
 Mode = Literal["joint", "detached", "frozen"]
 REFERENCE, FAITHFUL, POSTHOC = "alone", "joint", "posthoc"
 RATES = ("1e-4", "1e-3")
+AVERAGE_SHARE = 0.1
+"""Of the iterations, the last ones, over which Gaussians are averaged."""
 
 
 @dataclass(frozen=True)
 class Plain:
     """Gaussians without a head. With ``time_of``, they get the processor time of that variant, spent on further
-    iterations or on more Gaussians; otherwise ``stretch`` times the iterations."""
+    iterations or on more Gaussians; otherwise ``stretch`` times the iterations. ``averaged`` ones are averaged over the
+    last iterations."""
 
     name: str
     group: str
@@ -26,6 +29,7 @@ class Plain:
     time_of: str | None = None
     spent_on: Literal["iterations", "gaussians"] = "iterations"
     stretch: float = 1.0
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class Headed:
 
 @dataclass(frozen=True)
 class Plus:
-    """qsplat-plus on the finished Gaussians of the reference: ``sets`` sets of Gaussians, of which these are the first,
-    and a head that reads ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and
-    with ``side`` of no more pixels a side."""
+    """qsplat-plus: ``sets`` sets of Gaussians, of which the first is that of the reference, ``averaged`` over the last
+    iterations, and a head that reads ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs
+    of it, and with ``side`` of no more pixels a side."""
 
     name: str
     group: str
@@ -58,6 +62,7 @@ class Plus:
     photos: int = 8
     quality: int | None = None
     side: int | None = None
+    averaged: bool = False
 
 
 Variant = Plain | Headed | Plus
@@ -150,7 +155,10 @@ _PLUS: tuple[Variant, ...] = (
     Plus("plus", "photos", "the mean of two sets of Gaussians, and a head that reads 8 photos"),
     Plus("plus-mean", "photos", "the mean of two sets of Gaussians, without a head", photos=0),
     Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1),
+    Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' as further iterations", "plus"),
+    Plain("averaged-time-plus", "photos", "the same, averaged over the last tenth of them", "plus", averaged=True),
+    Plus("plus-averaged", "photo-parts", "as plus, but each set is averaged over the last tenth", averaged=True),
     Plain(
         "alone-gaussians-plus",
         "photo-parts",

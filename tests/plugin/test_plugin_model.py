@@ -208,6 +208,7 @@ WRONG_OPTIONS = {
     "pipeline.model.qnn_options.rate": 0.0,
     "pipeline.model.num_downscales": -1,
     "pipeline.model.sh_degree": 4,
+    "pipeline.model.average_share": 0.9,
     "pipeline.datamanager.max_side": 0,
     "pipeline.datamanager.num_random": 0,
     "max_num_iterations": 0,

@@ -81,8 +81,9 @@ def test_a_run_has_two_sets_its_photos_and_a_network_that_helps(finished: Any, m
 def test_a_set_is_trained_as_plain_splatting_trains_it(capture: Path, plus: Configure, configured: Configure):
     plain = configured(capture, iterations=12)
     plain.pipeline.model.qnn = "none"
+    plain.pipeline.model.average_share = 0.5
     expected = gaussians(run(plain).pipeline.model)
-    model = run(plus(capture, iterations=40, sets=2)).pipeline.model
+    model = run(plus(capture, iterations=40, sets=2, average_share=0.5)).pipeline.model
     for name, value in gaussians(model).items():
         assert torch.equal(value, expected[name]), name
 
@@ -155,14 +156,14 @@ def test_photos_are_kept_nearly_as_they_were_taken(finished: Any, model: Any):
         assert (one.camera.fx, one.camera.width) == (other.camera.fx, other.camera.width)
 
 
-@pytest.mark.parametrize("at", [10, 40, 70], ids=["first set", "second set", "network"])
+@pytest.mark.parametrize("at", [10, 22, 40, 70], ids=["first set", "its mean", "second set", "network"])
 def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure):
     """Blocks of 30 iterations, the network from 60 on, 100 in all."""
-    config = plus(capture, iterations=100)
+    config = plus(capture, iterations=100, average_share=0.5)
     config.steps_per_save = at
     config.save_only_latest_checkpoint = False
     whole = run(config)
-    again = plus(capture, iterations=99 - at)
+    again = plus(capture, iterations=99 - at, average_share=0.5)
     again.load_dir, again.load_step = whole.checkpoint_dir, at
     resumed = run(again)
     ours, theirs = resumed.pipeline.model.eval(), whole.pipeline.model.eval()
@@ -339,6 +340,7 @@ WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "tolerance": ({"photos.tolerance": 0.0}, "tolerance=0.0"),
     "quality": ({"photos.quality": 99}, "quality=99"),
     "size": ({"photos.max_side": 0}, "max_side=0"),
+    "mean": ({"average_share": 0.7}, "average_share=0.7"),
 }
 
 

@@ -21,6 +21,7 @@ DEFAULT = FitConfig(
 )
 MCMC = replace(DEFAULT, densification=McmcDensification(max_gaussians=90, with_head=True), random_background=True)
 WITHOUT = FitConfig(schedule=Schedule(40, head_share=0.5), head=None, densification=None)
+AVERAGED = replace(WITHOUT, average_share=0.5)
 
 
 def same(first: SplatModel, second: SplatModel) -> bool:
@@ -52,7 +53,7 @@ def photos_seen(training: Training, monkeypatch: pytest.MonkeyPatch) -> list[obj
     return seen
 
 
-@pytest.mark.parametrize(("config", "share"), [(DEFAULT, 0.9), (MCMC, 0.3), (WITHOUT, 0.7)])
+@pytest.mark.parametrize(("config", "share"), [(DEFAULT, 0.9), (MCMC, 0.3), (WITHOUT, 0.7), (AVERAGED, 0.8)])
 def test_a_training_in_parts_or_through_a_file_is_that_in_one_piece(capture, config, share, tmp_path):
     whole = fit(capture, config)
     parts = Training(capture, config)

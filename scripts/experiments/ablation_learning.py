@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 GROWTH = 1.4
 """First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
 benchmarks."""
+FIFTHS = 5
 TRIES = 3
 TOLERANCE = 0.05
 """A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
@@ -97,9 +98,8 @@ class Laboratory:
         alone, spender = (self.cache.read(key) for key in run.spenders)
         if variant.spent_on == "gaussians":
             return self.more_gaussians(cell, alone, spender["cpu_seconds"])
-        ratio = spender["cpu_seconds"] / alone["cpu_seconds"]
-        cell = replace(cell, iterations=max(1, round(ratio * cell.iterations)))
-        return self.plain(cell, averaged=variant.averaged)
+        iterations = paid_iterations(cell.iterations, spender["cpu_seconds"] / alone["cpu_seconds"])
+        return self.plain(replace(cell, iterations=iterations), averaged=variant.averaged)
 
     def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
         """Go on from the shared training with a head."""
@@ -200,6 +200,12 @@ def begin(scene: Scene, config: FitConfig) -> Training:
     from qsplat.training.training import Training
 
     return Training(scene, config).fork(config)
+
+
+def paid_iterations(iterations: int, ratio: float) -> int:
+    """How many iterations ``ratio`` times the time of ``iterations`` pays for, rounded up to a fifth of them: variants
+    that take nearly as long share a run, which has at least the time of each."""
+    return max(1, math.ceil(round(ratio * FIFTHS, 6)) * iterations // FIFTHS)
 
 
 def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:

@@ -313,3 +313,8 @@ def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
     files = f"--cache {tmp_path}/cache"
     assert module("qnn_ablation").main([str(STILLLIFE), *f"{TINY} --variants joint {files}".split()]) == 1
     assert f"{path} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ratio", "iterations"), [(1.01, 120), (1.2, 120), (2.07, 220), (2.2, 220), (0.9, 100)])
+def test_time_is_given_in_fifths_of_the_iterations_and_never_less(ratio, iterations):
+    assert module("ablation_learning").paid_iterations(100, ratio) == iterations

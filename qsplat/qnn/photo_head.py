@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,12 +29,15 @@ def require_photos(config: QnnConfig) -> None:
 class PhotoHead(QNN):
     """A QNN that sees the image and the photo queries, and gives a belief b for each pixel.
 
-    residual = b r, where r is what the photos say is missing (the first three photo queries). b is 0 at birth, is not
+    residual = (s + a b) r, where r is what the photos say is missing (the first three photo queries), s is a belief
+    that is the same everywhere and a the share of b that counts: ``belief``, (0, 1) at birth. b is 0 at birth, is not
     bound to [0, 1], and is one number for all colours. With the default configuration it has 80,833 parameters.
 
     ``photos`` are its queries; a new head has none to read. They are no part of its state, and stay where they are when
     it goes to another device.
     """
+
+    belief: Tensor
 
     def __init__(self, config: QnnConfig | None = None) -> None:
         """A new head.
@@ -44,6 +48,7 @@ class PhotoHead(QNN):
         config = config or QnnConfig(activation="leaky_relu")
         require_photos(config)
         super().__init__(config, queries=PhotoQueries([]), output_channels=1)
+        self.register_buffer("belief", torch.tensor([0.0, 1.0]))
 
     @property
     def photos(self) -> PhotoQueries:
@@ -60,4 +65,6 @@ class PhotoHead(QNN):
     ) -> Float[Tensor, "b 3 h w"]:
         """The residual to add to the image ``signal``."""
         assert queries is not None
-        return GAIN / PhotoQueries.SCALE * super().forward(signal, queries) * queries[:, :3]
+        everywhere, share = self.belief.tolist()
+        belief = everywhere + share * GAIN * super().forward(signal, queries) if share else everywhere
+        return belief / PhotoQueries.SCALE * queries[:, :3]

@@ -128,6 +128,70 @@ def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView], chosen: Sequ
     return statistics.mean(gains) if gains else 0.0
 
 
+@torch.no_grad()
+def fit_belief(head: PhotoHead, views: Sequence[ShownView], unseen: Sequence[int]) -> float:
+    """Decide how far ``head`` believes the photos: ``head.belief`` becomes what brings ``unseen`` views nearest to
+    their photos, none of which its own view reads.
+
+    ``views`` are those of ``head.photos`` in that order, as Gaussians show them that were not trained on the photos of
+    the ``unseen`` ones. Where Gaussians know a photo by heart, other photos have little to add; where they do not, the
+    same photos are right much more often.
+
+    Returns:
+        The mean gain in dB over these views, each with the belief that the others decide; that of a single one with its
+        own.
+    """
+    assert len(head.photos.cameras) == len(views)
+    photos, residuals = photo_queries(views, head.photos.config), dict[int, Float[Tensor, "2 h w 3"]]()
+    for index in unseen:
+        view = views[index]
+        if view.mask is not None and not view.mask.any():
+            continue
+        queries, parts = part_queries(photos.without(index), view.camera, view.depth), []
+        for belief in ((1.0, 0.0), (0.0, 1.0)):
+            head.belief.copy_(torch.tensor(belief))
+            parts.append(image_residual(head, view.image, queries))
+        residuals[index] = torch.stack(parts)
+    equations = {index: _equations(views[index], parts) for index, parts in residuals.items()}
+    gains = []
+    for index, parts in residuals.items():
+        others = [other for other in equations if other != index] or [index]
+        belief = _belief([equations[other] for other in others])
+        corrected = views[index].image + torch.einsum("p,phwc->hwc", belief.to(parts), parts)
+        before, after = (_squared_error(image, views[index]) for image in (views[index].image, corrected))
+        gains.append(10 * math.log10(max(before, 1e-12) / max(after, 1e-12)))
+    head.belief.copy_(_belief(list(equations.values())))
+    return statistics.mean(gains) if gains else 0.0
+
+
+def _equations(view: ShownView, parts: Float[Tensor, "2 h w 3"]) -> Float[Tensor, "2 3"]:
+    """Normal equations of what ``view`` lacks in terms of ``parts``, relative to its squared error, as a mean of PSNR
+    weighs views: a matrix and, beside it, the right side."""
+    lacks = view.photo - view.image
+    if view.mask is not None:
+        lacks, parts = lacks[view.mask], parts[:, view.mask]
+    parts, lacks = parts.flatten(1).double(), lacks.flatten().double()
+    system = torch.cat([parts @ parts.T, (parts @ lacks)[:, None]], dim=1)
+    return (system / lacks.square().sum().clamp_min(1e-12)).cpu()
+
+
+def _belief(equations: Sequence[Float[Tensor, "2 3"]]) -> Float[Tensor, "2"]:
+    """The least squares solution of the sum of ``equations`` of which neither part is negative; 0 without any."""
+    if not equations:
+        return torch.zeros(2)
+    (a, b, right), (_, c, other) = torch.stack(list(equations)).sum(0).tolist()
+    tried = [(max(0.0, right / max(a, 1e-12)), 0.0), (0.0, max(0.0, other / max(c, 1e-12)))]
+    determinant = a * c - b * b
+    if determinant > 1e-9 * a * c:
+        both = (c * right - b * other) / determinant, (a * other - b * right) / determinant
+        tried += [both] if min(both) >= 0 else []
+    return torch.tensor(
+        min(
+            tried, key=lambda x: a * x[0] ** 2 + 2 * b * x[0] * x[1] + c * x[1] ** 2 - 2 * (right * x[0] + other * x[1])
+        )
+    )
+
+
 def _squared_error(image: Float[Tensor, "h w 3"], view: ShownView) -> float:
     squared = (image.clamp(0, 1) - view.photo).square()
     return float(squared.mean() if view.mask is None else squared[view.mask].mean())

@@ -17,14 +17,45 @@ from qsplat.qnn.photo_head import PhotoHead, require_photos
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.qnn.queries import part_queries
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
-from qsplat.training.config import FitConfig, TrainingScene
+from qsplat.training.config import FitConfig, Points, TrainingScene
 from qsplat.training.model import ViewOutputs
-from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries, train_photo_head
+from qsplat.training.photo_head import (
+    LEAST_GAIN,
+    ShownView,
+    fit_belief,
+    leave_one_out_gain,
+    photo_queries,
+    train_photo_head,
+)
 from qsplat.training.targets import Target, TrainingView, averaged
 from qsplat.training.training import StepRecord, Training
 
 NEXT_SET = 1000
 """From a set's seed to that of the next: far enough that runs of neighbouring seeds share no set."""
+
+UNSEEN = 8
+"""Every so many-th training photo is kept from the last set of Gaussians."""
+
+
+def unseen_photos(count: int, every: int) -> tuple[int, ...]:
+    """Which of ``count`` training photos the last set of Gaussians does not see: every ``every``-th one, evenly spread,
+    none where that is 0 or there are fewer photos."""
+    number = count // every if every else 0
+    return tuple((2 * index + 1) * count // (2 * number) for index in range(number))
+
+
+@dataclass(frozen=True)
+class PartOfScene:
+    """Some of the training views of a scene, and its points."""
+
+    train: Sequence[TrainingView]
+    points: Points | None
+
+
+def without_unseen(scene: TrainingScene, unseen: Sequence[int]) -> PartOfScene:
+    """``scene`` without the training views ``unseen``."""
+    kept = [view for index, view in enumerate(scene.train) if index not in unseen]
+    return PartOfScene(kept, scene.points)
 
 
 @dataclass(frozen=True)
@@ -118,6 +149,8 @@ class PlusConfig:
         photos: how photos are chosen.
         head_steps: steps in which the network is trained.
         crop_share: share of the image's pixels that it sees in a step.
+        unseen: every so many-th photo is kept from the last set, to tell by it how far photos can be believed; 0 keeps
+            none from it, and the network alone decides.
 
     Raises:
         ValueError: no sets, no steps, a share outside its range, or a network that cannot read photos.
@@ -129,6 +162,7 @@ class PlusConfig:
     photos: PhotoConfig = field(default_factory=PhotoConfig)
     head_steps: int = 1200
     crop_share: float = 0.1
+    unseen: int = UNSEEN
 
     def __post_init__(self) -> None:
         if self.sets < 1:
@@ -137,13 +171,16 @@ class PlusConfig:
             raise ValueError(f"head_steps={self.head_steps}: the network is trained for at least 1 step")
         if not 0 < self.crop_share <= 1:
             raise ValueError(f"crop_share={self.crop_share}: a crop is a share of the image above 0, and 1 at most")
+        if self.unseen < 0 or self.unseen == 1:
+            raise ValueError(f"unseen={self.unseen}: give 2 or more, or 0 to keep no photo from any set")
         require_photos(self.head)
 
 
 @dataclass(frozen=True)
 class FittedPlus:
     """A finished run: the model without gradients, the gain of its head over the mean of the sets in dB by
-    leave-one-out on the training views, and the duration. The model has no head where that gain is below LEAST_GAIN."""
+    leave-one-out on the training views (those that the last set has not seen, if there are any), and the duration. The
+    model has no head where that gain is below LEAST_GAIN."""
 
     model: PlusModel
     leave_one_out: float
@@ -161,14 +198,19 @@ def fit_plus(
         ValueError: the scene has no training views, or nothing to start from.
     """
     config, began = config or PlusConfig(), time.perf_counter()
-    models = []
+    unseen, models = unseen_photos(len(scene.train), config.unseen), []
     for index in range(config.sets):
-        training = Training(scene, replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET))
+        photos = without_unseen(scene, unseen) if index == config.sets - 1 else scene
+        training = Training(photos, replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET))
         training.advance(on_step=on_step)
         models.append(training.model())
     sets = tuple(model.gaussians for model in models)
     return finish_plus(
-        PlusModel(sets, background=models[0].background, config=config.base.raster), scene, config, began=began
+        PlusModel(sets, background=models[0].background, config=config.base.raster),
+        scene,
+        config,
+        began=began,
+        unseen=unseen,
     )
 
 
@@ -179,9 +221,11 @@ def finish_plus(
     *,
     began: float,
     cameras: Sequence[Camera] | None = None,
+    unseen: Sequence[int] = (),
 ) -> FittedPlus:
-    """Train a head on the sets of ``model``, which has none; ``began`` is when the run did, by ``perf_counter``, and
-    ``cameras`` are those of the photos before they were made smaller."""
+    """Train a head on the sets of ``model``, which has none, of which the last one has not seen the photos ``unseen``;
+    ``began`` is when the run did, by ``perf_counter``, and ``cameras`` are those of the photos before they were made
+    smaller."""
     views = model.shown(scene.train, cameras=cameras, backend=config.base.backend)
     device = model.background.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
@@ -197,5 +241,9 @@ def finish_plus(
         ssim_weight=config.base.ssim_weight,
     )
     head.eval().requires_grad_(False)
-    gain = leave_one_out_gain(head, views)
+    if unseen:
+        last = replace(model, sets=model.sets[-1:]).shown(scene.train, cameras=cameras, backend=config.base.backend)
+        gain = fit_belief(head, last, unseen)
+    else:
+        gain = leave_one_out_gain(head, views)
     return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)

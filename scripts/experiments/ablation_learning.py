@@ -111,11 +111,12 @@ class Laboratory:
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
         from qsplat.qnn.photos import PhotoConfig
-        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus
+        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus, unseen_photos
 
         scene, sets, spent = scene_of(cell), [], Seconds()
         for index in range(variant.sets):
-            one = replace(cell, seed=cell.seed + index * NEXT_SET)
+            unseen = variant.unseen if index == variant.sets - 1 else 0
+            one = replace(cell, seed=cell.seed + index * NEXT_SET, unseen=unseen)
             training, taken = self.finished(one, averaged=variant.averaged)
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
@@ -128,10 +129,12 @@ class Laboratory:
             if variant.quality is not None:
                 scene, kept = packed(scene, model, variant.quality, variant.side)
             config = PlusConfig(base=base_config(cell), photos=photos)
-            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras)
+            unseen = unseen_photos(len(scene.train), variant.unseen)
+            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, unseen=unseen)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
-        found = {"iterations": cell.iterations, "leave_one_out": gain, "photo_bytes": kept}
+        belief = None if model.head is None else model.head.belief.tolist()
+        found = {"iterations": cell.iterations, "leave_one_out": gain, "belief": belief, "photo_bytes": kept}
         return {**self.described(cell, model, spent), **found}
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
@@ -241,7 +244,11 @@ def _scene(folder: str, max_side: int, way: HoldOut) -> Scene:
 
 def scene_of(cell: Cell) -> Scene:
     """The views of a cell, read once for the cells that follow each other."""
-    return _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
+    from qsplat.training.plus import unseen_photos
+
+    scene = _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
+    unseen = set(unseen_photos(len(scene.train), cell.unseen))
+    return replace(scene, train=tuple(view for index, view in enumerate(scene.train) if index not in unseen))
 
 
 def base_config(cell: Cell, *, averaged: bool = False) -> FitConfig:

@@ -19,7 +19,8 @@ from holdouts import HoldOut
 @dataclass(frozen=True)
 class Cell:
     """What is the same in runs that are compared: ``iterations`` without a head, ``gaussians`` at most, and
-    ``head_iterations`` in which a head learns, the last ones of a joint training or further ones."""
+    ``head_iterations`` in which a head learns, the last ones of a joint training or further ones. Every ``unseen``-th
+    training photo is left out, none where that is 0."""
 
     capture: Capture
     hold_out: HoldOut
@@ -27,6 +28,7 @@ class Cell:
     iterations: int
     head_iterations: int
     gaussians: int
+    unseen: int = 0
 
     def settings(self) -> dict[str, Any]:
         """What the training without a head depends on."""
@@ -36,6 +38,7 @@ class Cell:
             "seed": self.seed,
             "iterations": self.iterations,
             "gaussians": self.gaussians,
+            **({"unseen": self.unseen} if self.unseen else {}),
         }
 
 
@@ -152,8 +155,9 @@ def _chain(cell: Cell, steps: set[int]) -> list[State]:
 
 def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
-    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged")
+    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
     if isinstance(variant, Plain | Plus):
-        return {**own, **averaging(variant.averaged)}
+        unseen = variant.unseen if isinstance(variant, Plus) else 0
+        return {**own, **averaging(variant.averaged), **({"unseen": unseen} if unseen else {})}
     return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

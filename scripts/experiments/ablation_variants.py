@@ -52,8 +52,8 @@ class Headed:
 @dataclass(frozen=True)
 class Plus:
     """qsplat-plus: ``sets`` sets of Gaussians, of which the first is that of the reference, ``averaged`` over the last
-    iterations, and a head that reads ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs
-    of it, and with ``side`` of no more pixels a side."""
+    iterations, and the last has not seen every ``unseen``-th photo; and a head that reads ``photos`` photos, none of
+    them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no more pixels a side."""
 
     name: str
     group: str
@@ -63,6 +63,7 @@ class Plus:
     quality: int | None = None
     side: int | None = None
     averaged: bool = False
+    unseen: int = 8
 
 
 Variant = Plain | Headed | Plus
@@ -153,7 +154,9 @@ _TRAINING: tuple[Headed, ...] = (
 )
 _PLUS: tuple[Variant, ...] = (
     Plus("plus", "photos", "the mean of two sets of Gaussians, and a head that reads 8 photos"),
-    Plus("plus-mean", "photos", "the mean of two sets of Gaussians, without a head", photos=0),
+    Plus("plus-mean", "photos", "the mean of these two sets of Gaussians, without a head", photos=0),
+    Plus("plus-seen", "photos", "both sets have seen all photos; by these alone the head has learnt", unseen=0),
+    Plus("plus-seen-mean", "photos", "the mean of these two sets, without a head", photos=0, unseen=0),
     Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1),
     Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' as further iterations", "plus"),

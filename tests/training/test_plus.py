@@ -21,11 +21,12 @@ from qsplat.training.fit import FitConfig, fit
 from qsplat.training.photo_head import (
     PhotoHeadTraining,
     ShownView,
+    fit_belief,
     leave_one_out_gain,
     photo_queries,
     train_photo_head,
 )
-from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus, fit_plus
+from qsplat.training.plus import PlusConfig, PlusModel, finish_plus, fit_plus, unseen_photos, without_unseen
 from qsplat.training.schedule import Schedule
 
 SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
@@ -339,13 +340,104 @@ def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
     config, records = replace(SHORT, base=replace(BASE, seed=3)), []
     fitted = fit_plus(capture, config, on_step=records.append)
     assert [record.step for record in records] == 2 * list(range(20))
-    for index, one in enumerate(fitted.model.sets):
-        assert same(one, fit(capture, replace(BASE, seed=3 + index * NEXT_SET)).model.gaussians)
+    unseen = unseen_photos(len(capture.train), 8)
+    for one, scene, seed in zip(fitted.model.sets, (capture, without_unseen(capture, unseen)), (3, 1003), strict=True):
+        assert same(one, fit(scene, replace(BASE, seed=seed)).model.gaussians)
     assert not same(*fitted.model.sets)
     assert fitted.seconds > 0
     assert math.isfinite(fitted.leave_one_out)
     head = fitted.model.head
     assert head is None or len(head.photos.cameras) == len(capture.train)
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "expected"),
+    [(12, 8, (6,)), (43, 8, (4, 12, 21, 30, 38)), (7, 8, ()), (100, 0, ()), (4, 2, (1, 3))],
+)
+def test_unseen_photos_are_evenly_spread(count, every, expected):
+    assert unseen_photos(count, every) == expected
+
+
+def test_the_last_set_does_not_see_the_photos_that_the_belief_comes_from(capture):
+    """Poison in one of them reaches the other sets alone."""
+    (index,) = unseen_photos(len(capture.train), 8)
+    photos = list(capture.train)
+    photos[index] = replace(photos[index], image=1 - photos[index].image)
+    clean, poisoned = (
+        fit_plus(scene, replace(SHORT, sets=3)).model.sets for scene in (capture, replace(capture, train=tuple(photos)))
+    )
+    assert same(clean[2], poisoned[2])
+    assert not same(clean[0], poisoned[0])
+    assert not same(clean[1], poisoned[1])
+
+
+def test_the_belief_is_that_of_least_squares_over_unseen_views(views):
+    """Photos that say half of what is missing are believed twice, and the network as far as it adds to that."""
+    head, unseen = believing(views, 0.0), [1, 5, 9]
+    half = []
+    for index, view in enumerate(views):
+        told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
+        half.append(replace(view, photo=view.image + 2 * told) if index in unseen else view)
+    gain = fit_belief(head, half, unseen)
+    assert gain > 3
+    everywhere, share = head.belief.tolist()
+    assert share == 0
+    assert 1 < everywhere < 3
+
+
+def test_the_belief_decides_the_residual(views):
+    head, camera = believing(views, 0.4), views[0].camera
+    channels = head.photos.without(0)(camera, views[0].depth)
+    signal, queries = views[0].image.permute(2, 0, 1)[None], channels.permute(2, 0, 1)[None]
+    for belief, expected in (((0.0, 1.0), 0.4), ((0.7, 0.0), 0.7), ((0.7, 0.5), 0.9)):
+        head.belief.copy_(torch.tensor(belief))
+        told = queries[:, :3] / head.photos.SCALE
+        torch.testing.assert_close(head(signal, queries), expected * told, rtol=1e-4, atol=1e-6)
+
+
+def test_photos_that_are_wrong_everywhere_are_not_believed(views):
+    head = believing(views, 1.0)
+    wrong = []
+    for index, view in enumerate(views):
+        told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
+        wrong.append(replace(view, photo=view.image - told) if index in (2, 8) else view)
+    assert fit_belief(head, wrong, [2, 8]) == pytest.approx(0, abs=0.3)
+    assert head.belief.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("poison", [math.nan, 1e6])
+def test_the_belief_of_a_view_does_not_come_from_its_own_photo_as_a_source(views, poison):
+    """What a view reads: its photo is what it is judged by, and that alone."""
+    head, read, forward = believing(views, 1.0), [], PhotoHead.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            PhotoHead, "forward", lambda self, signal, queries: read.append(queries) or forward(self, signal, queries)
+        )
+        for photos in (views, spoilt(views, 3, poison)):
+            fit_belief(head, photos, [3])
+    half = len(read) // 2
+    assert half > 0
+    assert all(torch.equal(one, other) for one, other in zip(read[:half], read[half:], strict=True))
+
+
+def test_masked_views_count_where_they_count(views):
+    masked, poisoned = with_strip(views, 0.5), with_strip(views, 0.0)
+    beliefs = []
+    for photos in (masked, poisoned):
+        head = believing(photos, 0.5)
+        fit_belief(head, photos, [2, 7])
+        beliefs.append(head.belief.tolist())
+    assert beliefs[0] == beliefs[1]
+    hidden = [replace(view, mask=torch.zeros(36, 48, dtype=torch.bool)) for view in views]
+    head = believing(views, 0.5)
+    assert fit_belief(head, hidden, [2, 7]) == 0
+    assert head.belief.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("unseen", [-1, 1])
+def test_a_run_in_which_no_photo_is_seen_is_refused(unseen):
+    with pytest.raises(ValueError, match=f"unseen={unseen}"):
+        PlusConfig(unseen=unseen)
 
 
 def test_the_head_of_the_base_is_left_out(capture):

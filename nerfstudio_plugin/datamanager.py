@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -40,6 +41,7 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
     """
 
     config: QsplatDataManagerConfig
+    _left_out: frozenset[int] = frozenset()
 
     def __init__(self, config: QsplatDataManagerConfig, **arguments: Any) -> None:
         with in_one_sentence():
@@ -73,6 +75,18 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
     def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:
         """All held-out views. Cached, because nerfstudio's viewer asks for every other property when it starts."""
         return super().fixed_indices_eval_dataloader
+
+    def sample_train_cameras(self) -> list[int]:
+        """The order of the next epoch, without the photos that are left out."""
+        return [index for index in super().sample_train_cameras() if index not in self._left_out]
+
+    def leave_out(self, photos: Collection[int]) -> None:
+        """From now on do not train on ``photos``, of which there are fewer than photos to train on."""
+        if self._left_out == frozenset(photos):
+            return
+        self._left_out = frozenset(photos)
+        upcoming = [index for index in self.train_unseen_cameras if index not in self._left_out]
+        self.train_unseen_cameras = upcoming or self.sample_train_cameras()
 
     def training_views(self, device: torch.device) -> list[View]:
         """The photos to train on, by their index."""

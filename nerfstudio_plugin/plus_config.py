@@ -14,6 +14,7 @@ from qsplat.qnn.network import Activation, Precision
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.blocks import Blocks
 from qsplat.training.photo_head import RATE
+from qsplat.training.plus import UNSEEN, unseen_photos
 from qsplat.training.schedule import Schedule
 
 
@@ -54,6 +55,11 @@ class PhotoOptions:
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
     and, in the last iterations and in rendering, less memory. On fox half the size cost more than photos gain there
     (docs/qnn.md)."""
+
+    unseen: int = UNSEEN
+    """Every so many-th photo is kept from the last set of Gaussians: by these photos, which it does not know by heart,
+    the run tells in the end how far to believe the others, and whether that helps. 0 keeps none from it; the network
+    alone decides then, which gained much less (docs/qnn.md)."""
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""
@@ -114,6 +120,7 @@ class PlusModelConfig(SplatModelConfig):
         """
         super().check(iterations, resumed=resumed)
         self.photos.config()
+        unseen_photos(0, self.photos.unseen)
         pack_photos([], max_side=self.photos.max_side, quality=self.photos.quality)
         if self.background_color == "random":
             raise ValueError(

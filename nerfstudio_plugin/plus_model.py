@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from qsplat.qnn.photos import PhotoQueries
 from qsplat.render import Trace
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
-from qsplat.training.photo_head import LEAST_GAIN, ShownView, leave_one_out_gain, photo_queries
-from qsplat.training.plus import NEXT_SET, PlusModel
+from qsplat.training.photo_head import LEAST_GAIN, ShownView, fit_belief, leave_one_out_gain, photo_queries
+from qsplat.training.plus import NEXT_SET, PlusModel, unseen_photos
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import Target, averaged
 
@@ -54,6 +54,7 @@ class QsplatPlusModel(QsplatModel):
         self._shown: list[ShownView] = []
         self._others: list[PhotoQueries] = []
         self._training_views: Callable[[torch.device], list[View]] | None = None
+        self._leave_out: Callable[[Collection[int]], None] | None = None
 
     def _new_head(self, network: QnnConfig) -> PhotoHead:
         return PhotoHead(network)
@@ -71,7 +72,7 @@ class QsplatPlusModel(QsplatModel):
         """Begin the run of the trainer, and follow its steps."""
         assert training_callback_attributes.pipeline is not None
         manager: Any = training_callback_attributes.pipeline.datamanager
-        self._training_views = manager.training_views
+        self._training_views, self._leave_out = manager.training_views, manager.leave_out
         return super().get_training_callbacks(training_callback_attributes)
 
     def _begin(self, iterations: int) -> None:
@@ -99,6 +100,8 @@ class QsplatPlusModel(QsplatModel):
             self.companions.append(KeptGaussians(self.gauss_params))
             self._put_in_place(self._first_gaussians(torch.initial_seed() + block * NEXT_SET))
             self._begin_set()
+        assert self._leave_out is not None
+        self._leave_out(self._unseen if block == self.config.sets - 1 else ())
         super().step_cb(optimizers, step)
 
     def _switch_on(self) -> None:
@@ -131,19 +134,30 @@ class QsplatPlusModel(QsplatModel):
             self._judge()
 
     def _judge(self) -> None:
-        views = self._shown_views()
-        count = min(JUDGED, len(views))
-        chosen = [index * len(views) // count for index in range(count)]
-        self._gain = leave_one_out_gain(self._head, views, chosen)
-        by = f"by leave-one-out on {count} views of the training"
+        if self._unseen:
+            kept = self._draw_photos(self._sets()[-1:])
+            photos = photo_queries(kept, self.config.photos.config())
+            self._gain = fit_belief(self._head, photos, self._beside_photos_as_taken(kept), self._unseen)
+            by = f"on {len(self._unseen)} photos that the last set of Gaussians had not seen"
+        else:
+            views = self._shown_views()
+            count = min(JUDGED, len(views))
+            chosen = [index * len(views) // count for index in range(count)]
+            self._gain = leave_one_out_gain(self._head, views, chosen)
+            by = f"by leave-one-out on {count} views of the training"
         if self._is_on:
-            said = f"gains {self._gain:.2f} dB {by}; the {len(views)} photos take {self.photos.num_bytes} bytes"
+            said = f"gains {self._gain:.2f} dB {by}; the {len(self.photos)} photos take {self.photos.num_bytes} bytes"
         else:
             said = (
                 f"does not help ({self._gain:+.3f} dB {by}) and is switched off: what is shown is the mean of "
                 f"{self.config.sets} sets of Gaussians"
             )
         CONSOLE.print(f"What the photos correct {said}")
+
+    @property
+    def _unseen(self) -> tuple[int, ...]:
+        """Photos that the last set of Gaussians does not see."""
+        return unseen_photos(self.num_train_data, self.config.photos.unseen)
 
     @property
     def _is_on(self) -> bool:
@@ -164,7 +178,7 @@ class QsplatPlusModel(QsplatModel):
         if not self.show_qnn.value:
             return super().get_outputs(camera)
         if self._is_on and not self._head.photos.cameras:
-            self._head.photos = photo_queries(self._draw_photos(), self.config.photos.config())
+            self._head.photos = photo_queries(self._draw_photos(self._sets()), self.config.photos.config())
         eye = camera_of(camera).to(self.device)
         model = self._model([self._seen(one) for one in self._sets()])
         return self._images(model.render(eye, backend=self.config.rasterizer, left_out=self.photos.index_of(eye)))
@@ -199,23 +213,27 @@ class QsplatPlusModel(QsplatModel):
         network learns and is judged. It stays in memory, with what each view is told by the photos that are kept of
         the others."""
         if not self._shown:
-            drawn = self._draw_photos()
+            drawn = self._draw_photos(self._sets())
             photos = self._head.photos = photo_queries(drawn, self.config.photos.config())
             self._others = [photos.without(index) for index in range(len(drawn))]
-            assert self._training_views is not None
-            taken = [Target.of(view, 1, str(self.device)) for view in self._training_views(self.device)]
-            background = self.background_color.to(self.device)
-            self._shown = [
-                replace(shown, photo=averaged(target.over(background), *shown.alpha.shape))
-                for shown, target in zip(drawn, taken, strict=True)
-            ]
+            self._shown = self._beside_photos_as_taken(drawn)
         return self._shown
 
-    def _draw_photos(self) -> list[ShownView]:
-        sets = [gaussians_of(one) for one in self._sets()]
+    def _beside_photos_as_taken(self, drawn: Sequence[ShownView]) -> list[ShownView]:
+        assert self._training_views is not None
+        taken = [Target.of(view, 1, str(self.device)) for view in self._training_views(self.device)]
+        background = self.background_color.to(self.device)
+        return [
+            replace(shown, photo=averaged(target.over(background), *shown.alpha.shape))
+            for shown, target in zip(drawn, taken, strict=True)
+        ]
+
+    def _draw_photos(self, sets: Sequence[Mapping[str, Tensor]]) -> list[ShownView]:
+        """What ``sets`` of Gaussians show of the photos that are kept."""
         with in_one_sentence():
             photos = self.photos.views()
-        return self._model(sets).shown(photos, cameras=self.photos.cameras(), backend=self.config.rasterizer)
+        model = self._model([gaussians_of(one) for one in sets])
+        return model.shown(photos, cameras=self.photos.cameras(), backend=self.config.rasterizer)
 
     def _sets(self) -> list[dict[str, Tensor]]:
         others = [one.parameters_by_name for one in self.companions if isinstance(one, KeptGaussians)]

@@ -129,11 +129,11 @@ def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView], chosen: Sequ
 
 
 @torch.no_grad()
-def fit_belief(head: PhotoHead, views: Sequence[ShownView], unseen: Sequence[int]) -> float:
+def fit_belief(head: PhotoHead, photos: PhotoQueries, views: Sequence[ShownView], unseen: Sequence[int]) -> float:
     """Decide how far ``head`` believes the photos: ``head.belief`` becomes what brings ``unseen`` views nearest to
     their photos, none of which its own view reads.
 
-    ``views`` are those of ``head.photos`` in that order, as Gaussians show them that were not trained on the photos of
+    ``views`` are those of ``photos`` in that order, both as Gaussians show them that were not trained on the photos of
     the ``unseen`` ones. Where Gaussians know a photo by heart, other photos have little to add; where they do not, the
     same photos are right much more often.
 
@@ -141,8 +141,8 @@ def fit_belief(head: PhotoHead, views: Sequence[ShownView], unseen: Sequence[int
         The mean gain in dB over these views, each with the belief that the others decide; that of a single one with its
         own.
     """
-    assert len(head.photos.cameras) == len(views)
-    photos, residuals = photo_queries(views, head.photos.config), dict[int, Float[Tensor, "2 h w 3"]]()
+    assert len(photos.cameras) == len(views)
+    residuals = dict[int, Float[Tensor, "2 h w 3"]]()
     for index in unseen:
         view = views[index]
         if view.mask is not None and not view.mask.any():

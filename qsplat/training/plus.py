@@ -39,7 +39,13 @@ UNSEEN = 8
 
 def unseen_photos(count: int, every: int) -> tuple[int, ...]:
     """Which of ``count`` training photos the last set of Gaussians does not see: every ``every``-th one, evenly spread,
-    none where that is 0 or there are fewer photos."""
+    none where that is 0 or there are fewer photos.
+
+    Raises:
+        ValueError: no photo would be left, or ``every`` is below 0.
+    """
+    if every < 0 or every == 1:
+        raise ValueError(f"unseen={every}: give 2 or more, or 0 to keep no photo from any set of Gaussians")
     number = count // every if every else 0
     return tuple((2 * index + 1) * count // (2 * number) for index in range(number))
 
@@ -171,8 +177,7 @@ class PlusConfig:
             raise ValueError(f"head_steps={self.head_steps}: the network is trained for at least 1 step")
         if not 0 < self.crop_share <= 1:
             raise ValueError(f"crop_share={self.crop_share}: a crop is a share of the image above 0, and 1 at most")
-        if self.unseen < 0 or self.unseen == 1:
-            raise ValueError(f"unseen={self.unseen}: give 2 or more, or 0 to keep no photo from any set")
+        unseen_photos(0, self.unseen)
         require_photos(self.head)
 
 
@@ -243,7 +248,7 @@ def finish_plus(
     head.eval().requires_grad_(False)
     if unseen:
         last = replace(model, sets=model.sets[-1:]).shown(scene.train, cameras=cameras, backend=config.base.backend)
-        gain = fit_belief(head, last, unseen)
+        gain = fit_belief(head, photo_queries(last, config.photos), last, unseen)
     else:
         gain = leave_one_out_gain(head, views)
     return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)

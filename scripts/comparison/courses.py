@@ -23,7 +23,7 @@ from qsplat.training.densification import DefaultDensification
 from qsplat.training.field_presets import field_preset
 from qsplat.training.fit_field import FieldFitConfig
 from qsplat.training.model import SplatModel
-from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel
+from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, unseen_photos, without_unseen
 from qsplat.training.schedule import Schedule
 
 SETS_END = 0.9
@@ -116,9 +116,11 @@ class PlusCourse:
 
     def parts(self) -> Iterator[Part]:
         config = self._config
+        unseen = unseen_photos(len(self._scene.train), config.unseen)
         for index in range(config.sets):
             base = replace(config.base, seed=config.base.seed + index * NEXT_SET)
-            self._stage = SplatStage(self._scene, base)
+            scene = without_unseen(self._scene, unseen) if index == config.sets - 1 else self._scene
+            self._stage = SplatStage(scene, base)
             yield Part(self._stage, SETS_END * (index + 1) / config.sets)
             self._finished.append(self._stage.training.model().gaussians)
         self._head = PhotoHeadStage(self._scene, self._sets(), config)
@@ -137,7 +139,7 @@ class PlusCourse:
 
     def remarks(self) -> list[str]:
         dropped = self._head is not None and not self._head.kept
-        return ["the network that reads photos did not help by leave-one-out and was dropped"] if dropped else []
+        return ["what the photos correct did not help by leave-one-out and was dropped"] if dropped else []
 
     def _sets(self) -> PlusModel:
         current = self._stage.training.model()

@@ -11,10 +11,10 @@ import torch
 from qsplat.io.packed_photos import PackedPhotos, pack_masks, pack_photos
 from qsplat.io.scene import Scene, View
 from qsplat.qnn.photo_head import PhotoHead
-from qsplat.training.config import FitConfig
+from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.fit_field import FieldFitConfig, FieldTraining
-from qsplat.training.photo_head import LEAST_GAIN, PhotoHeadTraining, leave_one_out_gain, photo_queries
-from qsplat.training.plus import PlusConfig, PlusModel
+from qsplat.training.photo_head import LEAST_GAIN, PhotoHeadTraining, fit_belief, leave_one_out_gain, photo_queries
+from qsplat.training.plus import PlusConfig, PlusModel, unseen_photos
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
 from qsplat.training.training import Training
@@ -30,7 +30,7 @@ class SplatStage:
 
     reserve = 0.0
 
-    def __init__(self, scene: Scene, config: FitConfig) -> None:
+    def __init__(self, scene: TrainingScene, config: FitConfig) -> None:
         # A fork draws the order of the photos by itself: it stays the same, however often the run is planned anew.
         self.training = Training(scene, config).fork(config)
         self._share, self._switched_on = config.schedule.head_share, config.head is None
@@ -116,6 +116,8 @@ class PhotoHeadStage:
         self._sets, self._config, self.step = sets, config, 0
         views, self.photo_bytes = packed(scene, sets)
         self._views = sets.shown(views)
+        self._unseen = unseen_photos(len(views), config.unseen)
+        self._last = replace(sets, sets=sets.sets[-1:]).shown(views)
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -130,7 +132,7 @@ class PhotoHeadStage:
         self._judged = [index * len(self._views) // count for index in range(count)]
         began = time.process_time()
         leave_one_out_gain(self.head, self._views, self._judged[:1])
-        self.reserve = (time.process_time() - began) * count
+        self.reserve = (time.process_time() - began) * (2 * len(self._unseen) or count)
 
     def plan(self, iterations: int) -> None:
         self._training.steps = iterations
@@ -144,7 +146,11 @@ class PhotoHeadStage:
             self.step += 1
 
     def finish(self) -> None:
-        self.kept = leave_one_out_gain(self.head, self._views, self._judged) >= LEAST_GAIN
+        if self._unseen:
+            gain = fit_belief(self.head, photo_queries(self._last, self._config.photos), self._last, self._unseen)
+        else:
+            gain = leave_one_out_gain(self.head, self._views, self._judged)
+        self.kept = gain >= LEAST_GAIN
 
     def model(self) -> PlusModel:
         """The sets and, if it helps, the head."""

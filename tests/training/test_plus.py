@@ -378,7 +378,7 @@ def test_the_belief_is_that_of_least_squares_over_unseen_views(views):
     for index, view in enumerate(views):
         told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
         half.append(replace(view, photo=view.image + 2 * told) if index in unseen else view)
-    gain = fit_belief(head, half, unseen)
+    gain = fit_belief(head, photo_queries(half), half, unseen)
     assert gain > 3
     everywhere, share = head.belief.tolist()
     assert share == 0
@@ -401,7 +401,7 @@ def test_photos_that_are_wrong_everywhere_are_not_believed(views):
     for index, view in enumerate(views):
         told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
         wrong.append(replace(view, photo=view.image - told) if index in (2, 8) else view)
-    assert fit_belief(head, wrong, [2, 8]) == pytest.approx(0, abs=0.3)
+    assert fit_belief(head, photo_queries(wrong), wrong, [2, 8]) == pytest.approx(0, abs=0.3)
     assert head.belief.tolist() == [0, 0]
 
 
@@ -414,7 +414,7 @@ def test_the_belief_of_a_view_does_not_come_from_its_own_photo_as_a_source(views
             PhotoHead, "forward", lambda self, signal, queries: read.append(queries) or forward(self, signal, queries)
         )
         for photos in (views, spoilt(views, 3, poison)):
-            fit_belief(head, photos, [3])
+            fit_belief(head, photo_queries(photos), photos, [3])
     half = len(read) // 2
     assert half > 0
     assert all(torch.equal(one, other) for one, other in zip(read[:half], read[half:], strict=True))
@@ -425,12 +425,12 @@ def test_masked_views_count_where_they_count(views):
     beliefs = []
     for photos in (masked, poisoned):
         head = believing(photos, 0.5)
-        fit_belief(head, photos, [2, 7])
+        fit_belief(head, photo_queries(photos), photos, [2, 7])
         beliefs.append(head.belief.tolist())
     assert beliefs[0] == beliefs[1]
     hidden = [replace(view, mask=torch.zeros(36, 48, dtype=torch.bool)) for view in views]
     head = believing(views, 0.5)
-    assert fit_belief(head, hidden, [2, 7]) == 0
+    assert fit_belief(head, photo_queries(hidden), hidden, [2, 7]) == 0
     assert head.belief.tolist() == [0, 0]
 
 

@@ -72,7 +72,7 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
                 }
                 vfloat own = one.weight * value, rest = behind[block] - own;
                 behind[block] = rest;
-                vfloat g = keep(one.blended & (one.raw <= alpha_max), own - rest * one.alpha / (1.0f - one.alpha));
+                vfloat g = keep(one.raw <= alpha_max, own - rest * one.alpha / (1.0f - one.alpha));
                 vfloat gx = g * one.dx, gy = g * one.dy;
                 sums[0] = add(sums[0], g);
                 sums[1] = add(sums[1], gx);

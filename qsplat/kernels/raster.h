@@ -80,10 +80,10 @@ void backward_tile(const Job *job, Tile *tile, int index, int rank);
 /* Gradients of each splat from the sums of its slots, in slot order. Called by the whole team. */
 void gather(const Job *job, Team *team, int rank);
 
-/* What one splat does to one block: its alpha and weight, and the light left behind it. */
+/* What one splat does to one block: alpha as it is without limits, and alpha and weight, which are 0 where it is not
+ * blended. No mask is part of it: with AVX2, one that is used here and elsewhere is packed and unpacked in between. */
 typedef struct {
     vfloat dx, dy, raw, alpha, weight;
-    vint blended;
 } Blend;
 
 INLINE Blend blend(const Tile *tile, const Packed *splat, unsigned block, float cut, float alpha_max, float stop) {
@@ -94,12 +94,13 @@ INLINE Blend blend(const Tile *tile, const Packed *splat, unsigned block, float 
     vfloat q = (splat->peak - result.dy * result.dy * splat->cc) - result.dx * across;
     vint drawn = q >= cut;
     result.raw = vexp2(q);
-    result.alpha = vmin(result.raw, all_lanes(alpha_max));
-    vfloat before = tile->light[block], weight = before * result.alpha, after = before - weight;
-    result.blended = drawn & (after > stop);
+    vfloat alpha = vmin(result.raw, all_lanes(alpha_max));
+    vfloat before = tile->light[block], weight = before * alpha, after = before - weight;
+    vint blended = drawn & (after > stop);
     vfloat stopped = (vfloat)((vint)before | (drawn & INT32_MIN));
-    tile->light[block] = choose(result.blended, after, stopped);
-    result.weight = keep(result.blended, weight);
+    tile->light[block] = choose(blended, after, stopped);
+    result.alpha = keep(blended, alpha);
+    result.weight = keep(blended, weight);
     return result;
 }
 

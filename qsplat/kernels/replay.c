@@ -29,12 +29,19 @@ static void open_gradients(const Tile *tile, vfloat *behind, vfloat *grad_alpha,
             behind[block] += grads[k * PLANE + block] * scratch[k * PLANE + block];
 }
 
-/* Where the sums of a splat in a tile go. */
-INLINE float *slot_of(const Job *job, int tile, uint32_t splat) {
-    const Area area = ((const Area *)DATA(AREAS))[splat];
-    const int x = tile % job->tiles_x - area.x, y = tile / job->tiles_x - area.y;
-    const uint32_t slot = ((const uint32_t *)DATA(SLOTS_BEGIN))[splat] + (uint32_t)(y * area.width + x);
-    return (float *)DATA(SLOTS) + (size_t)slot * job->slot;
+/* Where the sums of each splat of a batch go in this tile. They are found and fetched before the first is needed:
+ * splats that follow each other in depth are far apart in memory, and so the waits for them overlap. */
+static void find_slots(const Job *job, int tile, const uint32_t *batch, int count, float **slots) {
+    const Area *areas = DATA(AREAS);
+    const uint32_t *begins = DATA(SLOTS_BEGIN);
+    const int column = tile % job->tiles_x, row = tile / job->tiles_x;
+    for (int i = 0; i < count; i++) {
+        const Area area = areas[batch[i]];
+        const int x = column - area.x, y = row - area.y;
+        const uint32_t slot = begins[batch[i]] + (uint32_t)(y * area.width + x);
+        slots[i] = (float *)DATA(SLOTS) + (size_t)slot * job->slot;
+        __builtin_prefetch(slots[i], 1);
+    }
 }
 
 INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const vfloat *depth, const vfloat *grads,
@@ -46,15 +53,17 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
     const int sums_used = SLOT + channels + deep, vectors = sums_used > LANES ? sums_used : LANES;
     const vsum nothing = {0};
     vsum sums[vectors];
+    float *slots[BATCH];
     for (uint32_t i = starts[tile->index]; i < done; i += BATCH) {
         int count = (int)(end - i < BATCH ? end - i : BATCH), at = 0;
         find_open_blocks(tile);
         list_blocks(tile, lists + i, count);
+        find_slots(job, tile->index, lists + i, count, slots);
         for (int j = 0; j < count; j++) {
             const Packed *splat = tile->splats[j];
             const float conic_a = splat->aa * (2 / LOG2E), conic_b = splat->bb / LOG2E;
             const float conic_c = splat->cc * (2 / LOG2E);
-            float *out = slot_of(job, tile->index, lists[i + (uint32_t)j]);
+            float *out = slots[j];
             for (int k = 0; k < vectors; k++) sums[k] = nothing;
             for (; at < tile->ends[j]; at++) {
                 unsigned block = tile->entries[at] % 256u;
@@ -72,7 +81,7 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
                 }
                 vfloat own = one.weight * value, rest = behind[block] - own;
                 behind[block] = rest;
-                vfloat g = keep(one.blended & (one.raw <= alpha_max), own - rest * one.alpha / (1.0f - one.alpha));
+                vfloat g = keep(one.raw <= alpha_max, own - rest * one.alpha / (1.0f - one.alpha));
                 vfloat gx = g * one.dx, gy = g * one.dy;
                 sums[0] = add(sums[0], g);
                 sums[1] = add(sums[1], gx);
@@ -96,8 +105,11 @@ INLINE void replay(Tile *tile, vfloat *behind, const vfloat *grad_alpha, const v
             }
         }
     }
-    for (uint32_t i = done; i < end; i++)
-        memset(slot_of(job, tile->index, lists[i]), 0, (size_t)job->slot * sizeof(float));
+    for (uint32_t i = done; i < end; i += BATCH) {
+        int count = (int)(end - i < BATCH ? end - i : BATCH);
+        find_slots(job, tile->index, lists + i, count, slots);
+        for (int j = 0; j < count; j++) memset(slots[j], 0, (size_t)job->slot * sizeof(float));
+    }
 }
 
 void backward_tile(const Job *job, Tile *tile, int index, int rank) {

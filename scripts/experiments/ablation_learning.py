@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ablation_cache import Cache, key_of
+from ablation_pairs import times_of
 from ablation_plan import Cell, Run, State, averaging, averaging_begins, length, state_key, switch_on
 from ablation_variants import AVERAGE_SHARE, Headed, Plus
 from holdouts import HoldOut, gap, held_out
@@ -98,7 +99,7 @@ class Laboratory:
         alone, spender = (self.cache.read(key) for key in run.spenders)
         if variant.spent_on == "gaussians":
             return self.more_gaussians(cell, alone, spender["cpu_seconds"])
-        iterations = paid_iterations(cell.iterations, spender["cpu_seconds"] / alone["cpu_seconds"])
+        iterations = paid_iterations(cell.iterations, times_of(spender, alone))
         return self.plain(replace(cell, iterations=iterations), averaged=variant.averaged)
 
     def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Laboratory:
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain, kept = None, None
+        gain, kept, before = None, None, spent
         if variant.photos:
             photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
@@ -134,7 +135,14 @@ class Laboratory:
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
         belief = None if model.head is None else model.head.belief.tolist()
-        found = {"iterations": cell.iterations, "leave_one_out": gain, "belief": belief, "photo_bytes": kept}
+        found = {
+            "iterations": cell.iterations,
+            "sets": variant.sets,
+            "head_cpu_seconds": round(spent.cpu - before.cpu, 3),
+            "leave_one_out": gain,
+            "belief": belief,
+            "photo_bytes": kept,
+        }
         return {**self.described(cell, model, spent), **found}
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Comparison:
     """A variant against another one in one scene, over the seeds in which both finished.
 
     ``octaves`` are mean differences of held-out ``band_psnr``; more dB is less error throughout. Of the ``views``, a
-    held-out photo counted once per seed, ``views_better`` have a higher PSNR. ``time`` is the ratio of processor times.
+    held-out photo counted once per seed, ``views_better`` have a higher PSNR. ``time`` is that of ``times_of``.
     """
 
     scene: str
@@ -128,8 +128,23 @@ def _compared(pairs: Sequence[tuple[Row, Row]]) -> Comparison:
         train_octaves=_octaves(pairs, "train"),
         views=len(gains),
         views_better=sum(gain > 0 for gain in gains),
-        time=round(statistics.mean(ours["cpu_seconds"] / theirs["cpu_seconds"] for ours, theirs in pairs), 3),
+        time=round(statistics.mean(times_of(ours, theirs) for ours, theirs in pairs), 3),
     )
+
+
+def times_of(ours: Row, theirs: Row) -> float:
+    """The time of a run as a multiple of that of another one.
+
+    Seconds of the same work differ from hour to hour, so that Gaussians of the same most number count by iterations,
+    those of several sets once each, and a head by its seconds besides.
+    """
+    if "sets" in ours:
+        return (
+            ours["sets"] * ours["iterations"] / theirs["iterations"] + ours["head_cpu_seconds"] / theirs["cpu_seconds"]
+        )
+    if ours["parameters"] is None and ours["max_gaussians"] == theirs["max_gaussians"]:
+        return ours["iterations"] / theirs["iterations"]
+    return ours["cpu_seconds"] / theirs["cpu_seconds"]
 
 
 def _difference(pairs: Sequence[tuple[Row, Row]], part: str, measure: str) -> Difference:

@@ -196,9 +196,9 @@ class SplatModelConfig(ModelConfig):
         Raises:
             ValueError: an option has a value that it cannot have.
         """
-        plan = self.first_plan(iterations)
+        self.schedule(iterations)
         if not resumed:
-            check_average_share(self.average_share, plan, self.densification)
+            check_average_share(self.average_share, self.first_plan(iterations), self.densification)
         network = self.network()
         if network is not None and network.halo is None and self.qnn_options.crop_share is None:
             CONSOLE.print(f"The network learns on whole images: {self.qnn_options.convolution} needs all of an image")

@@ -138,7 +138,7 @@ class QsplatPlusModel(QsplatModel):
             kept = self._draw_photos(self._sets()[-1:])
             photos = photo_queries(kept, self.config.photos.config())
             self._gain = fit_belief(self._head, photos, self._beside_photos_as_taken(kept), self._unseen)
-            by = f"on {len(self._unseen)} photos that the last set of Gaussians had not seen"
+            by = f"on {_photos(len(self._unseen))} that the last set of Gaussians had not seen"
         else:
             views = self._shown_views()
             count = min(JUDGED, len(views))
@@ -314,6 +314,10 @@ class QsplatPlusModel(QsplatModel):
                 f"{ply} holds one set of Gaussians; the mean with the other sets and what the photos correct are only "
                 "in the run"
             )
+
+
+def _photos(number: int) -> str:
+    return "1 photo" if number == 1 else f"{number} photos"
 
 
 def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

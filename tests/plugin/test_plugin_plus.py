@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.utils.eval_utils import eval_setup
 from small_capture import HEIGHT, WIDTH, run, write_capture
 
+from nerfstudio_plugin import plus_model
+from nerfstudio_plugin.plus_config import PhotoOptions
 from nerfstudio_plugin.plus_model import QsplatPlusModel
 from nerfstudio_plugin.runs import load_run
 from qsplat.io.ply import read_gaussians
 from qsplat.qnn.photos import PhotoQueries
 from qsplat.training.photo_head import photo_queries
+from qsplat.training.plus import unseen_photos
 
 Configure = Callable[..., Any]
 OUTPUTS = {"rgb", "rgb_base", "residual", "depth", "accumulation"}
@@ -197,19 +200,29 @@ def test_a_stopped_run_shows_the_set_that_was_trained(capture: Path, plus: Confi
     assert "stopped" in stopped.remarks[0]
 
 
+JUDGES = [
+    (8, "fit_belief", "on 1 photo that the last set of Gaussians had not seen"),
+    (0, "leave_one_out_gain", "by leave-one-out on 8 views of the training"),
+]
+
+
+@pytest.mark.parametrize(("unseen", "judge", "by"), JUDGES)
 @pytest.mark.parametrize(("gain", "told"), [(-0.25, "-0.250"), (0.004, "+0.004")])
-def test_a_network_that_does_not_help_is_switched_off(
+def test_what_does_not_help_is_switched_off(
     capture: Path,
     plus: Configure,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    unseen: int,
+    judge: str,
+    by: str,
     gain: float,
     told: str,
 ):
-    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: gain)
-    trainer = run(plus(capture, iterations=20))
+    monkeypatch.setattr(f"nerfstudio_plugin.plus_model.{judge}", lambda *_: gain)
+    trainer = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen)))
     said = " ".join(capsys.readouterr().out.split())
-    assert f"does not help ({told} dB by leave-one-out on 8 views of the training) and is switched off" in said
+    assert f"does not help ({told} dB {by}) and is switched off" in said
     loaded = load_run(trainer.base_dir / "config.yml")
     camera = loaded.views[0].camera
     assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
@@ -219,15 +232,51 @@ def test_a_network_that_does_not_help_is_switched_off(
     assert any("switched off" in remark for remark in loaded.remarks)
 
 
-def test_a_network_that_helps_says_by_how_much_and_what_the_photos_take(
-    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("unseen", "judge", "by"), JUDGES)
+def test_what_helps_is_said_with_its_gain_and_what_the_photos_take(
+    capture: Path,
+    plus: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unseen: int,
+    judge: str,
+    by: str,
 ):
-    monkeypatch.setattr("nerfstudio_plugin.plus_model.leave_one_out_gain", lambda *_: 0.25)
-    model = run(plus(capture, iterations=20)).pipeline.model
+    monkeypatch.setattr(f"nerfstudio_plugin.plus_model.{judge}", lambda *_: 0.25)
+    model = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen))).pipeline.model
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        f"gains 0.25 dB by leave-one-out on 8 views of the training; the 8 photos take {model.photos.num_bytes}" in said
-    )
+    assert f"gains 0.25 dB {by}; the 8 photos take {model.photos.num_bytes}" in said
+
+
+def test_the_last_set_alone_does_not_see_what_the_belief_comes_from(
+    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch
+):
+    """Sets up to 20, 40 and 60 of 100 iterations, then the network. The belief is that of ``fit_belief``."""
+    seen: dict[int, set[int]] = {}
+    outputs, fit = QsplatPlusModel.get_outputs, plus_model.fit_belief
+    fitted: list[tuple[torch.Tensor, Sequence[int]]] = []
+
+    def watched(model: Any, camera: Any) -> Any:
+        if model.training:
+            seen.setdefault(min(3, model.step // 20), set()).add(camera.metadata["cam_idx"])
+        return outputs(model, camera)
+
+    def noted(head: Any, photos: Any, views: Any, unseen: Sequence[int]) -> float:
+        gain = fit(head, photos, views, unseen)
+        fitted.append((head.belief.clone(), unseen))
+        return gain
+
+    monkeypatch.setattr(QsplatPlusModel, "get_outputs", watched)
+    monkeypatch.setattr(plus_model, "fit_belief", noted)
+    trainer = run(plus(capture, iterations=100, sets=3, photos=PhotoOptions(unseen=4)))
+    unseen = unseen_photos(8, 4)
+    everything = set(range(8))
+    assert len(unseen) == 2
+    assert seen == {0: everything, 1: everything, 2: everything - set(unseen), 3: everything}
+    ((belief, judged),) = fitted
+    assert judged == unseen
+    _, loaded, _, _ = eval_setup(trainer.base_dir / "config.yml")
+    assert torch.equal(loaded.model.qnn.belief, belief)
 
 
 def test_a_view_of_the_training_does_not_read_its_own_photo(finished: Any):
@@ -318,7 +367,7 @@ def test_the_network_learns_from_photos_as_they_were_taken_and_reads_those_that_
     trainer = run(config)
     model = trainer.pipeline.model
     taken = trainer.pipeline.datamanager.training_views(torch.device("cpu"))
-    drawn = model._draw_photos()
+    drawn = model._draw_photos(model._sets())
     for view, kept, photo in zip(model._shown_views(), drawn, taken, strict=True):
         assert torch.equal(view.photo, photo.image)
         assert float((kept.photo - photo.image).abs().mean()) > 0.02
@@ -340,6 +389,7 @@ WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "tolerance": ({"photos.tolerance": 0.0}, "tolerance=0.0"),
     "quality": ({"photos.quality": 99}, "quality=99"),
     "size": ({"photos.max_side": 0}, "max_side=0"),
+    "unseen": ({"photos.unseen": 1}, "unseen=1"),
     "mean": ({"average_share": 0.7}, "average_share=0.7"),
 }
 

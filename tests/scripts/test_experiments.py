@@ -84,12 +84,19 @@ class Touch:
         (self.folder / task.key).write_text(str(os.getpid()))
 
 
-def row(psnr=20.0, *, views=2, seconds=10.0, edges: float | None = 18.0, code="code"):
+def row(psnr=20.0, *, views=2, seconds=10.0, parameters: int | None = None, edges: float | None = 18.0, code="code"):
     scores = {"psnr": psnr, "ssim": psnr / 25, "psnr_edge": edges, "band_psnr": [psnr + octave for octave in range(5)]}
     return {
         **dict.fromkeys(("train", "train_base", "held_out", "held_out_base"), scores),
         **{f"{part}_views": {f"{index}": {"psnr": psnr} for index in range(views)} for part in ("train", "held_out")},
-        **{"splats": 9, "parameters": None, "dead_units": None, "mean_residual": None, "iterations": 40, "gap": 0.5},
+        **{
+            "splats": 9,
+            "parameters": parameters,
+            "dead_units": None,
+            "mean_residual": None,
+            "iterations": 40,
+            "gap": 0.5,
+        },
         **{"max_gaussians": 9, "cpu_seconds": seconds, "wall_seconds": seconds, "code": code, "processor": "abacus"},
     }
 
@@ -173,7 +180,8 @@ def named(variant, seed=0, *, scene="a", **others):
 def test_spread_and_worse_views_are_told():
     rows = [named("alone", seed, psnr=20.0 + seed) for seed in range(3)]
     rows += [
-        named("joint", seed, psnr=20.0 + seed + gain, seconds=15.0) for seed, gain in ((0, 0.25), (1, -0.5), (2, 1))
+        named("joint", seed, psnr=20.0 + seed + gain, seconds=15.0, parameters=7)
+        for seed, gain in ((0, 0.25), (1, -0.5), (2, 1))
     ]
     rows += [named("layers-2", 0, psnr=20.5)]
     joint, layers, changed = module("ablation_pairs").comparisons(rows)

@@ -123,7 +123,7 @@ def test_a_finished_head_gives_what_it_gave_in_training():
 
 def test_the_photos_are_no_part_of_the_state():
     head, other = awake(), PhotoHead(FP32)
-    assert {name.split(".")[0] for name in head.state_dict()} == {"stages"}
+    assert {name.split(".")[0] for name in head.state_dict()} == {"stages", "belief"}
     other.load_state_dict(head.state_dict())
     assert not other.photos.cameras
     other.photos = PHOTOS

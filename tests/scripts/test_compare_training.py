@@ -27,7 +27,7 @@ from qsplat.qnn import QnnConfig
 from qsplat.training.config import FitConfig
 from qsplat.training.densification import DefaultDensification
 from qsplat.training.model import SplatModel
-from qsplat.training.plus import NEXT_SET
+from qsplat.training.plus import NEXT_SET, UNSEEN, unseen_photos, without_unseen
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
 from scripts.experiments.ablation_cache import code_digest
@@ -180,7 +180,9 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene):
     assert shown[1.0][1] or "did not help" in course.remarks()[0]
     first, second = course.model().sets
     assert not torch.equal(first.means[:10], second.means[:10])
-    alone = Training(scene, replace(config(head=False), seed=3 + NEXT_SET, schedule=Schedule(18)))
+    seen = without_unseen(scene, unseen_photos(len(scene.train), UNSEEN))
+    assert len(seen.train) < len(scene.train)
+    alone = Training(seen, replace(config(head=False), seed=3 + NEXT_SET, schedule=Schedule(18)))
     alone = alone.fork(alone.config)
     alone.advance()
     assert torch.equal(second.means, alone.model().gaussians.means)

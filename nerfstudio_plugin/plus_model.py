@@ -157,7 +157,7 @@ class QsplatPlusModel(QsplatModel):
     @property
     def _unseen(self) -> tuple[int, ...]:
         """Photos that the last set of Gaussians does not see."""
-        return unseen_photos(self.num_train_data, self.config.photos.unseen)
+        return unseen_photos(self.num_train_data, self.config.photos.unseen, sets=self.config.sets)
 
     @property
     def _is_on(self) -> bool:

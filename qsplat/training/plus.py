@@ -35,11 +35,13 @@ NEXT_SET = 1000
 
 UNSEEN = 8
 """Every so many-th training photo is kept from the last set of Gaussians."""
+FEWEST_UNSEEN = 4
+"""Fewer photos are not kept from it: they would tell too little, and a small capture misses each of them."""
 
 
-def unseen_photos(count: int, every: int) -> tuple[int, ...]:
-    """Which of ``count`` training photos the last set of Gaussians does not see: every ``every``-th one, evenly spread,
-    none where that is 0 or there are fewer photos.
+def unseen_photos(count: int, every: int, *, sets: int = 2) -> tuple[int, ...]:
+    """Which of ``count`` training photos the last of ``sets`` sets of Gaussians does not see: every ``every``-th one,
+    evenly spread. None where that is 0 or would be fewer than ``FEWEST_UNSEEN``, or where no other set sees them.
 
     Raises:
         ValueError: no photo would be left, or ``every`` is below 0.
@@ -47,6 +49,8 @@ def unseen_photos(count: int, every: int) -> tuple[int, ...]:
     if every < 0 or every == 1:
         raise ValueError(f"unseen={every}: give 2 or more, or 0 to keep no photo from any set of Gaussians")
     number = count // every if every else 0
+    if number < FEWEST_UNSEEN or sets < 2:
+        return ()
     return tuple((2 * index + 1) * count // (2 * number) for index in range(number))
 
 
@@ -203,7 +207,7 @@ def fit_plus(
         ValueError: the scene has no training views, or nothing to start from.
     """
     config, began = config or PlusConfig(), time.perf_counter()
-    unseen, models = unseen_photos(len(scene.train), config.unseen), []
+    unseen, models = unseen_photos(len(scene.train), config.unseen, sets=config.sets), []
     for index in range(config.sets):
         photos = without_unseen(scene, unseen) if index == config.sets - 1 else scene
         training = Training(photos, replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET))

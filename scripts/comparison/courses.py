@@ -116,7 +116,7 @@ class PlusCourse:
 
     def parts(self) -> Iterator[Part]:
         config = self._config
-        unseen = unseen_photos(len(self._scene.train), config.unseen)
+        unseen = unseen_photos(len(self._scene.train), config.unseen, sets=config.sets)
         for index in range(config.sets):
             base = replace(config.base, seed=config.base.seed + index * NEXT_SET)
             scene = without_unseen(self._scene, unseen) if index == config.sets - 1 else self._scene

@@ -116,7 +116,7 @@ class PhotoHeadStage:
         self._sets, self._config, self.step = sets, config, 0
         views, self.photo_bytes = packed(scene, sets)
         self._views = sets.shown(views)
-        self._unseen = unseen_photos(len(views), config.unseen)
+        self._unseen = unseen_photos(len(views), config.unseen, sets=config.sets)
         self._last = replace(sets, sets=sets.sets[-1:]).shown(views)
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):

@@ -115,9 +115,10 @@ class Laboratory:
         from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus, unseen_photos
 
         scene, sets, spent = scene_of(cell), [], Seconds()
+        unseen = unseen_photos(len(scene.train), variant.unseen, sets=variant.sets)
         for index in range(variant.sets):
-            unseen = variant.unseen if index == variant.sets - 1 else 0
-            one = replace(cell, seed=cell.seed + index * NEXT_SET, unseen=unseen)
+            without = variant.unseen if unseen and index == variant.sets - 1 else 0
+            one = replace(cell, seed=cell.seed + index * NEXT_SET, unseen=without)
             training, taken = self.finished(one, averaged=variant.averaged)
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
@@ -130,7 +131,6 @@ class Laboratory:
             if variant.quality is not None:
                 scene, kept = packed(scene, model, variant.quality, variant.side)
             config = PlusConfig(base=base_config(cell), photos=photos)
-            unseen = unseen_photos(len(scene.train), variant.unseen)
             fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, unseen=unseen)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
@@ -252,11 +252,11 @@ def _scene(folder: str, max_side: int, way: HoldOut) -> Scene:
 
 def scene_of(cell: Cell) -> Scene:
     """The views of a cell, read once for the cells that follow each other."""
-    from qsplat.training.plus import unseen_photos
+    from qsplat.training.plus import unseen_photos, without_unseen
 
     scene = _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
-    unseen = set(unseen_photos(len(scene.train), cell.unseen))
-    return replace(scene, train=tuple(view for index, view in enumerate(scene.train) if index not in unseen))
+    left = without_unseen(scene, unseen_photos(len(scene.train), cell.unseen))
+    return replace(scene, train=tuple(left.train))
 
 
 def base_config(cell: Cell, *, averaged: bool = False) -> FitConfig:

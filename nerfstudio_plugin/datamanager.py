@@ -78,7 +78,10 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     def sample_train_cameras(self) -> list[int]:
         """The order of the next epoch, without the photos that are left out."""
-        return [index for index in super().sample_train_cameras() if index not in self._left_out]
+        order: list[int] = []
+        while not order:
+            order = [index for index in super().sample_train_cameras() if index not in self._left_out]
+        return order
 
     def leave_out(self, photos: Collection[int]) -> None:
         """From now on do not train on ``photos``, of which there are fewer than photos to train on."""

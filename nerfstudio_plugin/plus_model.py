@@ -28,19 +28,20 @@ from qsplat.qnn.photos import PhotoQueries
 from qsplat.render import Trace
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
-from qsplat.training.photo_head import LEAST_GAIN, ShownView, fit_belief, leave_one_out_gain, photo_queries
+from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, settle_belief
 from qsplat.training.plus import NEXT_SET, PlusModel, unseen_photos
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import Target, averaged
 
 JUDGED = 32
-"""Training views, evenly chosen, by which the network is judged at the end."""
+"""Training views, evenly chosen, by which the network is judged at the end where all sets have seen all photos."""
 
 
 class QsplatPlusModel(QsplatModel):
     """Each set of Gaussians is trained as ``qsplat`` trains one without a network. Then the first of them is
     ``gauss_params`` again, the others are ``companions``, and the network is trained on what the photos, which the
-    model keeps, show besides. It is switched off where it does not help by leave-one-out on the training views.
+    model keeps, show besides. What they correct is switched off where it does not help on photos that the last set has
+    not seen.
     """
 
     config: PlusModelConfig
@@ -134,16 +135,17 @@ class QsplatPlusModel(QsplatModel):
             self._judge()
 
     def _judge(self) -> None:
-        if self._unseen:
+        def last() -> tuple[PhotoQueries, list[ShownView]]:
             kept = self._draw_photos(self._sets()[-1:])
-            photos = photo_queries(kept, self.config.photos.config())
-            self._gain = fit_belief(self._head, photos, self._beside_photos_as_taken(kept), self._unseen)
-            by = f"on {_photos(len(self._unseen))} that the last set of Gaussians had not seen"
+            return photo_queries(kept, self.config.photos.config()), self._beside_photos_as_taken(kept)
+
+        views = self._shown_views()
+        count = min(JUDGED, len(views))
+        chosen = [index * len(views) // count for index in range(count)]
+        self._gain = settle_belief(self._head, views, self._unseen, last, chosen)
+        if self._unseen:
+            by = f"over the last set of Gaussians on {len(self._unseen)} photos that it had not seen"
         else:
-            views = self._shown_views()
-            count = min(JUDGED, len(views))
-            chosen = [index * len(views) // count for index in range(count)]
-            self._gain = leave_one_out_gain(self._head, views, chosen)
             by = f"by leave-one-out on {count} views of the training"
         if self._is_on:
             said = f"gains {self._gain:.2f} dB {by}; the {len(self.photos)} photos take {self.photos.num_bytes} bytes"
@@ -252,7 +254,8 @@ class QsplatPlusModel(QsplatModel):
     def get_extra_state(self) -> dict[str, Any]:
         """As without photos, the plan of the sets, and the judgement of the network."""
         head_start = None if self.schedule is None else self.schedule.head_start
-        return {**super().get_extra_state(), "sets": self.config.sets, "head_start": head_start, "gain": self._gain}
+        plan = {"sets": self.config.sets, "head_start": head_start, "unseen": self.config.photos.unseen}
+        return {**super().get_extra_state(), **plan, "gain": self._gain}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over the schedule of a checkpoint.
@@ -262,12 +265,13 @@ class QsplatPlusModel(QsplatModel):
         """
         super().set_extra_state(state)
         assert self.schedule is not None
-        ours = {"sets": self.config.sets, "head_start": self.schedule.head_start}
+        ours = {"sets": self.config.sets, "head_start": self.schedule.head_start, "unseen": self.config.photos.unseen}
         theirs = {name: state.get(name) for name in ours}
         if ours != theirs:
             raise SystemExit(
                 f"qsplat: the checkpoint is of a run with {theirs}, unlike this one with {ours}: give "
-                "--pipeline.model.sets and --pipeline.model.qnn.start as to the run that it comes from"
+                "--pipeline.model.sets, --pipeline.model.qnn.start and --pipeline.model.photos.unseen as to the run "
+                "that it comes from"
             )
         self._gain = state["gain"]
 
@@ -314,10 +318,6 @@ class QsplatPlusModel(QsplatModel):
                 f"{ply} holds one set of Gaussians; the mean with the other sets and what the photos correct are only "
                 "in the run"
             )
-
-
-def _photos(number: int) -> str:
-    return "1 photo" if number == 1 else f"{number} photos"
 
 
 def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from nerfstudio_plugin.export import ply_being_written, write_head_beside
 from nerfstudio_plugin.image_metrics import image_metrics
 from nerfstudio_plugin.model_config import SplatModelConfig
 from nerfstudio_plugin.progress import PHASE, say_where_it_goes_on
-from nerfstudio_plugin.refusals import refuse_other_sizes
+from nerfstudio_plugin.refusals import in_one_sentence, refuse_other_sizes
 from nerfstudio_plugin.views import background_of, points_of, view_of
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
@@ -33,7 +33,7 @@ from qsplat.metrics.psnr import psnr
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.queries import PlacedQueries
 from qsplat.render import Rendering
-from qsplat.training.averaging import Averager
+from qsplat.training.averaging import Averager, check_average_share
 from qsplat.training.densification import Densifier, regularization
 from qsplat.training.memory import keep_freed_memory
 from qsplat.training.model import SplatModel, ViewOutputs, without_trace
@@ -152,12 +152,15 @@ class QsplatModel(SplatfactoModel):
             assert self._densifier is not None
             assert self._averager is not None
             self._densifier.state = self._here(self._restored["densifier"])
-            self._averager.state = self._here(self._restored["average"])
+            self._averager.state = self._here(self._restored.get("average", {}))
             say_where_it_goes_on(self.step, continued)
 
     def _begin_set(self) -> None:
         """New helpers for Gaussians at the beginning of their schedule."""
         self._densifier = Densifier(self.config.densification, self._plan, num_views=self.num_train_data)
+        if self._phase == "splatting":
+            with in_one_sentence():
+                check_average_share(self.config.average_share, self._plan, self.config.densification)
         self._averager = Averager(self.config.average_share, self._plan)
 
     def _here(self, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import ParameterDict
 
-from qsplat.training.densification import Densification
+from qsplat.training.densification import Densification, last_change
 from qsplat.training.schedule import Schedule
 
 EVERY = 10
@@ -22,8 +22,10 @@ def check_average_share(share: float, schedule: Schedule, densification: Densifi
     if not 0 <= share <= 1:
         raise ValueError(f"average_share={share}: give a share of the iterations between 0 and 1")
     first, end = _window(share, schedule)
-    changed_until = 0 if densification is None else min(schedule.steps(densification.stop), end)
-    if first < changed_until:
+    changed_until = 0
+    if densification is not None:
+        changed_until = min(schedule.steps(densification.stop), last_change(densification, schedule))
+    if first < min(changed_until, end):
         raise ValueError(
             f"average_share={share}: Gaussians are added and removed up to iteration {changed_until}, and their mean "
             f"would begin at {first}; give a smaller share"
@@ -50,6 +52,7 @@ class Averager:
         """Take note of the parameters after a step, counted from 0, and after the last one put their mean in their
         place."""
         if not self._first <= step < self._end:
+            self.state = {}
             return
         if (self._end - 1 - step) % EVERY == 0:
             self._add(parameters)

@@ -89,6 +89,12 @@ def regularization(gaussians: Gaussians, config: Densification | None) -> Float[
     return config.opacity_weight * opacity + config.scale_weight * torch.exp(gaussians.log_scales).mean()
 
 
+def last_change(config: Densification, schedule: Schedule) -> int:
+    """The first step from which on ``Densifier`` leaves the Gaussians alone, whatever the strategy would do."""
+    to_the_end = config.with_head and schedule.mode != "frozen"
+    return schedule.iterations if to_the_end else schedule.head_start
+
+
 class Densifier:
     """A densification strategy at work in one run. It acts until the head's switch-on at the latest, unless its
     configuration says otherwise."""
@@ -96,8 +102,7 @@ class Densifier:
     def __init__(self, config: Densification, schedule: Schedule, *, num_views: int) -> None:
         """``num_views`` is the number of training views: all are seen between a reset of opacities and pruning."""
         self._config = config
-        to_the_end = config.with_head and schedule.mode != "frozen"
-        self._end = schedule.iterations if to_the_end else schedule.head_start
+        self._end = last_change(config, schedule)
         self._strategy = _strategy(config, schedule, num_views)
         self.state: dict[str, Any] = self._strategy.initialize_state()
         """What the strategy remembers from step to step; a resumed run starts with that of the run it continues."""

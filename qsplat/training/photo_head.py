@@ -24,8 +24,8 @@ from qsplat.training.optimizers import EPSILON
 RATE = 1e-3
 """Initial learning rate, which goes to 0 by a cosine."""
 LEAST_GAIN = 0.01
-"""Gain in dB by leave-one-out below which a head counts as no help: trainings of a head that learns nothing of use came
-out at 0.002 above or below 0."""
+"""Gain in dB on photos of the training below which a head counts as no help: by leave-one-out on photos that the
+Gaussians have seen, trainings of a head that learns nothing of use came out at 0.002 above or below 0."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,32 @@ def leave_one_out_gain(head: PhotoHead, views: Sequence[ShownView], chosen: Sequ
     return statistics.mean(gains) if gains else 0.0
 
 
+def settle_belief(
+    head: PhotoHead,
+    views: Sequence[ShownView],
+    unseen: Sequence[int],
+    last: Callable[[], tuple[PhotoQueries, Sequence[ShownView]]],
+    chosen: Sequence[int] | None = None,
+) -> float:
+    """Fit the belief of ``head`` by the photos ``unseen`` of ``views``, as the ``last`` set of Gaussians, which has not
+    seen them, shows all photos and their queries; without such photos leave it as it is.
+
+    Returns:
+        The gain in dB on these photos over the last set, or that of ``leave_one_out_gain``.
+    """
+    counted = [index for index in unseen if (mask := views[index].mask) is None or bool(mask.any())]
+    return fit_belief(head, *last(), counted) if counted else leave_one_out_gain(head, views, chosen)
+
+
 @torch.no_grad()
 def fit_belief(head: PhotoHead, photos: PhotoQueries, views: Sequence[ShownView], unseen: Sequence[int]) -> float:
     """Decide how far ``head`` believes the photos: ``head.belief`` becomes what brings ``unseen`` views nearest to
     their photos, none of which its own view reads.
 
     ``views`` are those of ``photos`` in that order, both as Gaussians show them that were not trained on the photos of
-    the ``unseen`` ones. Where Gaussians know a photo by heart, other photos have little to add; where they do not, the
-    same photos are right much more often.
+    the ``unseen`` ones, of which there is one at least. Where Gaussians know a photo by heart, other photos have little
+    to add; where they do not, the same photos are right much more often. The network of ``head`` may have learnt from
+    all photos: it has then seen more than what it is judged by should allow, but only one number depends on it.
 
     Returns:
         The mean gain in dB over these views, each with the belief that the others decide; that of a single one with its
@@ -145,8 +163,6 @@ def fit_belief(head: PhotoHead, photos: PhotoQueries, views: Sequence[ShownView]
     residuals = dict[int, Float[Tensor, "2 h w 3"]]()
     for index in unseen:
         view = views[index]
-        if view.mask is not None and not view.mask.any():
-            continue
         queries, parts = part_queries(photos.without(index), view.camera, view.depth), []
         for belief in ((1.0, 0.0), (0.0, 1.0)):
             head.belief.copy_(torch.tensor(belief))
@@ -161,7 +177,7 @@ def fit_belief(head: PhotoHead, photos: PhotoQueries, views: Sequence[ShownView]
         before, after = (_squared_error(image, views[index]) for image in (views[index].image, corrected))
         gains.append(10 * math.log10(max(before, 1e-12) / max(after, 1e-12)))
     head.belief.copy_(_belief(list(equations.values())))
-    return statistics.mean(gains) if gains else 0.0
+    return statistics.mean(gains)
 
 
 def _equations(view: ShownView, parts: Float[Tensor, "2 h w 3"]) -> Float[Tensor, "2 3"]:
@@ -176,9 +192,7 @@ def _equations(view: ShownView, parts: Float[Tensor, "2 h w 3"]) -> Float[Tensor
 
 
 def _belief(equations: Sequence[Float[Tensor, "2 3"]]) -> Float[Tensor, "2"]:
-    """The least squares solution of the sum of ``equations`` of which neither part is negative; 0 without any."""
-    if not equations:
-        return torch.zeros(2)
+    """The least squares solution of the sum of ``equations`` of which neither part is negative."""
     (a, b, right), (_, c, other) = torch.stack(list(equations)).sum(0).tolist()
     tried = [(max(0.0, right / max(a, 1e-12)), 0.0), (0.0, max(0.0, other / max(c, 1e-12)))]
     determinant = a * c - b * b

@@ -14,7 +14,7 @@ from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
 from qsplat.qnn import QnnConfig, image_residual
 from qsplat.qnn.photo_head import PhotoHead, require_photos
-from qsplat.qnn.photos import PhotoConfig
+from qsplat.qnn.photos import PhotoConfig, PhotoQueries
 from qsplat.qnn.queries import part_queries
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
 from qsplat.training.config import FitConfig, Points, TrainingScene
@@ -22,9 +22,8 @@ from qsplat.training.model import ViewOutputs
 from qsplat.training.photo_head import (
     LEAST_GAIN,
     ShownView,
-    fit_belief,
-    leave_one_out_gain,
     photo_queries,
+    settle_belief,
     train_photo_head,
 )
 from qsplat.training.targets import Target, TrainingView, averaged
@@ -187,9 +186,9 @@ class PlusConfig:
 
 @dataclass(frozen=True)
 class FittedPlus:
-    """A finished run: the model without gradients, the gain of its head over the mean of the sets in dB by
-    leave-one-out on the training views (those that the last set has not seen, if there are any), and the duration. The
-    model has no head where that gain is below LEAST_GAIN."""
+    """A finished run: the model without gradients, the gain of its head in dB by leave-one-out on the training views,
+    and the duration. The gain is that over the last set on the views that this has not seen, if there are any, and else
+    that over the mean of the sets on all. The model has no head where it is below LEAST_GAIN."""
 
     model: PlusModel
     leave_one_out: float
@@ -250,9 +249,10 @@ def finish_plus(
         ssim_weight=config.base.ssim_weight,
     )
     head.eval().requires_grad_(False)
-    if unseen:
-        last = replace(model, sets=model.sets[-1:]).shown(scene.train, cameras=cameras, backend=config.base.backend)
-        gain = fit_belief(head, photo_queries(last, config.photos), last, unseen)
-    else:
-        gain = leave_one_out_gain(head, views)
+
+    def last() -> tuple[PhotoQueries, list[ShownView]]:
+        shown = replace(model, sets=model.sets[-1:]).shown(scene.train, cameras=cameras, backend=config.base.backend)
+        return photo_queries(shown, config.photos), shown
+
+    gain = settle_belief(head, views, unseen, last)
     return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)

@@ -11,9 +11,17 @@ import torch
 from qsplat.io.packed_photos import PackedPhotos, pack_masks, pack_photos
 from qsplat.io.scene import Scene, View
 from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoQueries
 from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.fit_field import FieldFitConfig, FieldTraining
-from qsplat.training.photo_head import LEAST_GAIN, PhotoHeadTraining, fit_belief, leave_one_out_gain, photo_queries
+from qsplat.training.photo_head import (
+    LEAST_GAIN,
+    PhotoHeadTraining,
+    ShownView,
+    leave_one_out_gain,
+    photo_queries,
+    settle_belief,
+)
 from qsplat.training.plus import PlusConfig, PlusModel, unseen_photos
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
@@ -114,10 +122,9 @@ class PhotoHeadStage:
 
     def __init__(self, scene: Scene, sets: PlusModel, config: PlusConfig) -> None:
         self._sets, self._config, self.step = sets, config, 0
-        views, self.photo_bytes = packed(scene, sets)
-        self._views = sets.shown(views)
-        self._unseen = unseen_photos(len(views), config.unseen, sets=config.sets)
-        self._last = replace(sets, sets=sets.sets[-1:]).shown(views)
+        self._photos, self.photo_bytes = packed(scene, sets)
+        self._views = sets.shown(self._photos)
+        self._unseen = unseen_photos(len(self._photos), config.unseen, sets=config.sets)
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -146,11 +153,12 @@ class PhotoHeadStage:
             self.step += 1
 
     def finish(self) -> None:
-        if self._unseen:
-            gain = fit_belief(self.head, photo_queries(self._last, self._config.photos), self._last, self._unseen)
-        else:
-            gain = leave_one_out_gain(self.head, self._views, self._judged)
+        gain = settle_belief(self.head, self._views, self._unseen, self._shown_by_last, self._judged)
         self.kept = gain >= LEAST_GAIN
+
+    def _shown_by_last(self) -> tuple[PhotoQueries, list[ShownView]]:
+        shown = replace(self._sets, sets=self._sets.sets[-1:]).shown(self._photos)
+        return photo_queries(shown, self._config.photos), shown
 
     def model(self) -> PlusModel:
         """The sets and, if it helps, the head."""

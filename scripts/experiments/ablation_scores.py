@@ -61,7 +61,7 @@ def rendered(model: SplatModel | PlusModel, camera: Camera, *, own: int | None) 
 
 def dead_units(head: QNN, model: SplatModel | PlusModel, views: Sequence[View]) -> float | None:
     """Share of the hidden units of ``head`` that are at most 0 before their ReLU at every pixel of ``views``, of which
-    ``PROBED`` at most are looked at; None for a head without hidden units."""
+    ``PROBED`` at most are looked at; None for a head without hidden units, or one that does not ask them."""
     import torch
     from torch import Tensor, nn
 

@@ -97,7 +97,7 @@ def test_a_head_on_frozen_gaussians_learns_on_their_mean(capture):
 
 def test_each_set_of_qsplat_plus_is_averaged(capture):
     small = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
-    both = fit_plus(capture, PlusConfig(base=AVERAGED, head=small, head_steps=2)).model
+    both = fit_plus(capture, PlusConfig(base=AVERAGED, head=small, head_steps=2, unseen=0)).model
     assert torch.equal(both.sets[0].means, fit(capture, AVERAGED).model.gaussians.means)
     second = fit(capture, replace(AVERAGED, seed=1000)).model.gaussians
     assert torch.equal(both.sets[1].means, second.means)
@@ -111,10 +111,22 @@ def test_what_is_no_share_is_refused(share):
 
 @pytest.mark.parametrize(
     ("densification", "share", "words"),
-    [(DefaultDensification(), 0.6, "up to iteration 1000"), (McmcDensification(), 0.25, "up to iteration 1667")],
+    [(DefaultDensification(), 0.6, "up to iteration 1000"), (McmcDensification(), 0.3, "up to iteration 1500")],
 )
 def test_gaussians_that_are_still_added_and_removed_are_not_averaged(densification, share, words):
-    FitConfig(densification=densification, average_share=0.1)
+    FitConfig(densification=densification, average_share=0.25)
     FitConfig(densification=None, average_share=share)
     with pytest.raises(ValueError, match=f"{words}, and their mean would begin at .*; give a smaller share"):
         FitConfig(densification=densification, average_share=share)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_a_fork_under_another_plan_forgets_the_mean(capture, share):
+    """Of another number of Gaussians, too."""
+    training = Training(capture, AVERAGED)
+    training.advance(50)
+    config = replace(PLAIN, schedule=Schedule(400), densification=DefaultDensification(start=0.2), average_share=share)
+    fork = training.fork(config)
+    fork.advance(51)
+    assert not [name for name in fork.state().tensors if name.startswith("average.")]
+    fork.advance()

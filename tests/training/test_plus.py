@@ -14,7 +14,7 @@ from qsplat.gaussians import Gaussians
 from qsplat.io.scene import View
 from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import GAIN, PhotoHead
-from qsplat.qnn.photos import PhotoConfig
+from qsplat.qnn.photos import PhotoConfig, PhotoQueries
 from qsplat.render import rasterize
 from qsplat.training import plus
 from qsplat.training.fit import FitConfig, fit
@@ -24,6 +24,7 @@ from qsplat.training.photo_head import (
     fit_belief,
     leave_one_out_gain,
     photo_queries,
+    settle_belief,
     train_photo_head,
 )
 from qsplat.training.plus import PlusConfig, PlusModel, finish_plus, fit_plus, unseen_photos, without_unseen
@@ -313,7 +314,7 @@ def test_a_head_that_makes_views_worse_is_left_out(truth, capture, monkeypatch):
 
 @pytest.mark.parametrize(("gain", "kept"), [(0.002, False), (0.02, True)])
 def test_a_gain_within_noise_is_no_help(truth, capture, monkeypatch, gain, kept):
-    monkeypatch.setattr(plus, "leave_one_out_gain", lambda *_: gain)
+    monkeypatch.setattr(plus, "settle_belief", lambda *_: gain)
     fitted = finish_plus(PlusModel((miscoloured(truth),)), capture, SHORT, began=0.0)
     assert fitted.leave_one_out == gain
     assert (fitted.model.head is not None) is kept
@@ -337,10 +338,11 @@ def test_photos_may_be_of_different_sizes(truth, capture, sizes):
 
 
 def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
-    config, records = replace(SHORT, base=replace(BASE, seed=3)), []
+    config, records = replace(SHORT, base=replace(BASE, seed=3), unseen=3), []
     fitted = fit_plus(capture, config, on_step=records.append)
     assert [record.step for record in records] == 2 * list(range(20))
-    unseen = unseen_photos(len(capture.train), 8)
+    unseen = unseen_photos(len(capture.train), 3)
+    assert len(unseen) == 4
     for one, scene, seed in zip(fitted.model.sets, (capture, without_unseen(capture, unseen)), (3, 1003), strict=True):
         assert same(one, fit(scene, replace(BASE, seed=seed)).model.gaussians)
     assert not same(*fitted.model.sets)
@@ -352,19 +354,21 @@ def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
 
 @pytest.mark.parametrize(
     ("count", "every", "expected"),
-    [(12, 8, (6,)), (43, 8, (4, 12, 21, 30, 38)), (7, 8, ()), (100, 0, ()), (4, 2, (1, 3))],
+    [(43, 8, (4, 12, 21, 30, 38)), (31, 8, ()), (100, 0, ()), (8, 2, (1, 3, 5, 7))],
 )
-def test_unseen_photos_are_evenly_spread(count, every, expected):
+def test_unseen_photos_are_evenly_spread_and_not_too_few(count, every, expected):
     assert unseen_photos(count, every) == expected
+    assert unseen_photos(count, every, sets=1) == ()
 
 
 def test_the_last_set_does_not_see_the_photos_that_the_belief_comes_from(capture):
     """Poison in one of them reaches the other sets alone."""
-    (index,) = unseen_photos(len(capture.train), 8)
+    index = unseen_photos(len(capture.train), 3)[1]
     photos = list(capture.train)
     photos[index] = replace(photos[index], image=1 - photos[index].image)
     clean, poisoned = (
-        fit_plus(scene, replace(SHORT, sets=3)).model.sets for scene in (capture, replace(capture, train=tuple(photos)))
+        fit_plus(scene, replace(SHORT, sets=3, unseen=3)).model.sets
+        for scene in (capture, replace(capture, train=tuple(photos)))
     )
     assert same(clean[2], poisoned[2])
     assert not same(clean[0], poisoned[0])
@@ -428,10 +432,47 @@ def test_masked_views_count_where_they_count(views):
         fit_belief(head, photo_queries(photos), photos, [2, 7])
         beliefs.append(head.belief.tolist())
     assert beliefs[0] == beliefs[1]
-    hidden = [replace(view, mask=torch.zeros(36, 48, dtype=torch.bool)) for view in views]
-    head = believing(views, 0.5)
-    assert fit_belief(head, photo_queries(hidden), hidden, [2, 7]) == 0
-    assert head.belief.tolist() == [0, 0]
+
+
+def test_unseen_views_of_which_no_pixel_counts_decide_nothing(views):
+    hidden = torch.zeros(36, 48, dtype=torch.bool)
+    some = [replace(view, mask=hidden) if index in (2, 7) else view for index, view in enumerate(views)]
+    head = believing(some, 0.5)
+    gain = settle_belief(head, some, [2, 7], lambda: (photo_queries(some), some))
+    assert gain == leave_one_out_gain(head, some)
+    assert head.belief.tolist() == [0, 1]
+    settle_belief(head, views, [2, 7], lambda: (photo_queries(views), views))
+    assert head.belief.tolist() != [0, 1]
+
+
+def residuals(views: Sequence[ShownView], head: PhotoHead, index: int) -> tuple[Tensor, Tensor]:
+    """What the photos say a view lacks, and the share of it that the network of ``head`` believes."""
+    channels = photo_queries(views).without(index)(views[index].camera, views[index].depth)
+    signal, queries = views[index].image.permute(2, 0, 1)[None], channels.permute(2, 0, 1)[None]
+    return channels[..., :3] / PhotoQueries.SCALE, head(signal, queries)[0].permute(1, 2, 0).detach()
+
+
+def test_both_parts_of_the_belief_are_found(views):
+    torch.manual_seed(5)
+    head, unseen = PhotoHead(SMALL).requires_grad_(False), [1, 5, 9]
+    cast(Tensor, head.stages[-1].weight).normal_(std=0.3)
+    made = list(views)
+    for index in unseen:
+        everywhere, network = residuals(views, head, index)
+        made[index] = replace(views[index], photo=views[index].image + 0.8 * everywhere + 0.5 * network)
+    assert fit_belief(head, photo_queries(views), made, unseen) > 20
+    torch.testing.assert_close(head.belief, torch.tensor([0.8, 0.5]), rtol=1e-3, atol=1e-3)
+
+
+def test_views_count_relative_to_their_errors_and_are_judged_by_the_others(views):
+    """One view lacks all that the photos say, another a fifth of it."""
+    head, unseen, made = believing(views, 0.0), [1, 6], list(views)
+    for index, share in zip(unseen, (1.0, 0.2), strict=True):
+        dark = 0.5 * views[index].image
+        made[index] = replace(views[index], image=dark, photo=dark + share * residuals(views, head, index)[0])
+    gain = fit_belief(head, photo_queries(views), made, unseen)
+    assert head.belief.tolist() == pytest.approx([(1 / 1 + 1 / 0.2) / (1 / 1 + 1 / 0.2**2), 0], abs=1e-3)
+    assert gain == pytest.approx(-10 * (math.log10(0.8**2) + math.log10(0.8**2 / 0.2**2)) / 2, abs=0.2)
 
 
 @pytest.mark.parametrize("unseen", [-1, 1])

@@ -58,8 +58,9 @@ class PhotoOptions:
 
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians: by these photos, which it does not know by heart,
-    the run tells in the end how far to believe the others, and whether that helps. 0 keeps none from it; the network
-    alone decides then, which gained much less (docs/qnn.md)."""
+    the run tells in the end how far to believe the others, and whether that helps. With 0, with a single set, or where
+    fewer than 4 photos would be kept, all sets see all photos and the network alone decides, which gained less
+    (docs/qnn.md)."""
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""

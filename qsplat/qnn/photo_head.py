@@ -30,8 +30,8 @@ class PhotoHead(QNN):
     """A QNN that sees the image and the photo queries, and gives a belief b for each pixel.
 
     residual = (s + a b) r, where r is what the photos say is missing (the first three photo queries), s is a belief
-    that is the same everywhere and a the share of b that counts: ``belief``, (0, 1) at birth. b is 0 at birth, is not
-    bound to [0, 1], and is one number for all colours. With the default configuration it has 80,833 parameters.
+    that is the same everywhere and a the factor with which b counts: ``belief``, (0, 1) at birth. b is 0 at birth, is
+    not bound to [0, 1], and is one number for all colours. With the default configuration it has 80,833 parameters.
 
     ``photos`` are its queries; a new head has none to read. They are no part of its state, and stay where they are when
     it goes to another device.
@@ -65,6 +65,6 @@ class PhotoHead(QNN):
     ) -> Float[Tensor, "b 3 h w"]:
         """The residual to add to the image ``signal``."""
         assert queries is not None
-        everywhere, share = self.belief.tolist()
-        belief = everywhere + share * GAIN * super().forward(signal, queries) if share else everywhere
+        everywhere, factor = self.belief.tolist()
+        belief = everywhere + factor * GAIN * super().forward(signal, queries) if factor else everywhere
         return belief / PhotoQueries.SCALE * queries[:, :3]

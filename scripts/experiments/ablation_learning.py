@@ -216,7 +216,7 @@ def begin(scene: Scene, config: FitConfig) -> Training:
 def paid_iterations(iterations: int, ratio: float) -> int:
     """How many iterations ``ratio`` times the time of ``iterations`` pays for, rounded up to a fifth of them: variants
     that take nearly as long share a run, which has at least the time of each."""
-    return max(1, math.ceil(round(ratio * FIFTHS, 6)) * iterations // FIFTHS)
+    return max(1, math.ceil(math.ceil(round(ratio * FIFTHS, 6)) * iterations / FIFTHS))
 
 
 def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:

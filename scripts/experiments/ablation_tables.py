@@ -13,9 +13,10 @@ LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
     "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
     "held-out photos with a higher PSNR, each counted once per seed. Time: processor time of the training on one "
-    "thread, as a multiple; the same work counts by its iterations, since its seconds differ from hour to hour. Gap: "
-    "mean distance from a held-out camera to the nearest training camera, where all cameras lie within 1 of "
-    "their middle along each axis. Views of plain splatting: trained / held out."
+    "thread, as a multiple; the same work counts by its iterations, since its seconds differ from hour to hour, and "
+    "what is given to plain splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
+    "nearest training camera, where all cameras lie within 1 of their middle along each axis. Views of plain "
+    "splatting: trained / held out."
 )
 WAYS = {
     "every8": "every 8th view, or the split that the capture comes with",

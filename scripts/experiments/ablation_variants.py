@@ -159,7 +159,7 @@ _PLUS: tuple[Variant, ...] = (
     Plus("plus-seen-mean", "photos", "the mean of these two sets, without a head", photos=0, unseen=0),
     Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1),
     Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),
-    Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' as further iterations", "plus"),
+    Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' or more, as iterations", "plus"),
     Plain("averaged-time-plus", "photos", "the same, averaged over the last tenth of them", "plus", averaged=True),
     Plus("plus-averaged", "photo-parts", "as plus, but each set is averaged over the last tenth", averaged=True),
     Plain(

@@ -165,9 +165,12 @@ def test_a_network_that_is_on_stays_on_when_the_plan_grows(scene):
     assert SplatStage(scene, config(head=False)).turn is None
 
 
-def test_the_sets_of_plus_are_shown_once_they_are_finished(scene):
+@pytest.mark.parametrize("unseen", [UNSEEN, 2])
+def test_the_sets_of_plus_are_shown_once_they_are_finished(scene, unseen):
+    """Of 9 photos an eighth would be too few to be kept from the last set."""
     course = course_for(METHODS["qsplat-plus"], scene, seed=3, gaussians=MOST)
     assert isinstance(course, PlusCourse)
+    course = PlusCourse(scene, replace(course._config, unseen=unseen))
     shown = {}
 
     def watch(spent):
@@ -180,8 +183,8 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene):
     assert shown[1.0][1] or "did not help" in course.remarks()[0]
     first, second = course.model().sets
     assert not torch.equal(first.means[:10], second.means[:10])
-    seen = without_unseen(scene, unseen_photos(len(scene.train), UNSEEN))
-    assert len(seen.train) < len(scene.train)
+    seen = without_unseen(scene, unseen_photos(len(scene.train), unseen))
+    assert len(seen.train) == {UNSEEN: 9, 2: 5}[unseen]
     alone = Training(seen, replace(config(head=False), seed=3 + NEXT_SET, schedule=Schedule(18)))
     alone = alone.fork(alone.config)
     alone.advance()

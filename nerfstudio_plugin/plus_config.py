@@ -49,12 +49,10 @@ class PhotoOptions:
     angle: float = PhotoConfig.angle
     """Angle between two lines of sight at which it is, in units of that between neighbouring photos."""
     quality: int = QUALITY
-    """Quality of the JPEGs in the checkpoint, 1 to 95. On fox 90 cost 0.04 dB, and 60 more than photos gain there
-    (docs/qnn.md)."""
+    """Quality of the JPEGs in the checkpoint, 1 to 95. On fox 90 cost 0.04 dB and 60 0.33 dB (docs/qnn.md)."""
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
-    and, in the last iterations and in rendering, less memory. On fox half the size cost more than photos gain there
-    (docs/qnn.md)."""
+    and, in the last iterations and in rendering, less memory. On fox half the size cost 0.38 dB (docs/qnn.md)."""
 
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians: by these photos, which it does not know by heart,

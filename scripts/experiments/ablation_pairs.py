@@ -142,7 +142,8 @@ def times_of(ours: Row, theirs: Row) -> float:
         return (
             ours["sets"] * ours["iterations"] / theirs["iterations"] + ours["head_cpu_seconds"] / theirs["cpu_seconds"]
         )
-    if ours["parameters"] is None and ours["max_gaussians"] == theirs["max_gaussians"]:
+    alike = ours["max_gaussians"] == theirs["max_gaussians"] >= ours["splats"]
+    if alike and ours["parameters"] is None:
         return ours["iterations"] / theirs["iterations"]
     return ours["cpu_seconds"] / theirs["cpu_seconds"]
 

@@ -157,7 +157,7 @@ _PLUS: tuple[Variant, ...] = (
     Plus("plus-mean", "photos", "the mean of these two sets of Gaussians, without a head", photos=0),
     Plus("plus-seen", "photos", "both sets have seen all photos; by these alone the head has learnt", unseen=0),
     Plus("plus-seen-mean", "photos", "the mean of these two sets, without a head", photos=0, unseen=0),
-    Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1),
+    Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1, unseen=0),
     Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' or more, as iterations", "plus"),
     Plain("averaged-time-plus", "photos", "the same, averaged over the last tenth of them", "plus", averaged=True),
@@ -173,17 +173,23 @@ _PLUS: tuple[Variant, ...] = (
         Plus(
             f"plus-quality-{quality}",
             "photo-parts",
-            f"two sets, and 8 photos as JPEG of quality {quality}",
-            2,
-            8,
-            quality,
+            f"as plus-seen, with photos as JPEG of quality {quality}",
+            quality=quality,
+            unseen=0,
         )
         for quality in (90, 60, 30)
     ),
-    Plus("plus-side-126", "photo-parts", "two sets, and 8 photos of 126 pixels, as JPEG of quality 90", 2, 8, 90, 126),
+    Plus(
+        "plus-side-126",
+        "photo-parts",
+        "as plus-seen, with photos of 126 pixels, as JPEG of quality 90",
+        quality=90,
+        side=126,
+        unseen=0,
+    ),
     Plus("plus-3", "photo-parts", "three sets of Gaussians instead of two", sets=3),
     *(
-        Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count)
+        Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count, unseen=0)
         for count in (2, 4)
     ),
 )

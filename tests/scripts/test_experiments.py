@@ -330,8 +330,9 @@ def test_time_is_given_in_fifths_of_the_iterations_and_never_less(ratio, iterati
 
 def test_time_is_counted_by_iterations_where_they_are_alike_and_in_seconds_elsewhere():
     times_of = module("ablation_pairs").times_of
-    alone = {"parameters": None, "max_gaussians": 9, "iterations": 100, "cpu_seconds": 50.0}
+    alone = {"parameters": None, "max_gaussians": 9, "splats": 9, "iterations": 100, "cpu_seconds": 50.0}
     assert times_of({**alone, "iterations": 220, "cpu_seconds": 90.0}, alone) == 2.2
     assert times_of({**alone, "sets": 2, "parameters": 7, "head_cpu_seconds": 5.0, "cpu_seconds": 80.0}, alone) == 2.1
     assert times_of({**alone, "max_gaussians": 20, "cpu_seconds": 80.0}, alone) == 1.6
+    assert times_of({**alone, "splats": 18, "cpu_seconds": 95.0}, alone) == 1.9
     assert times_of({**alone, "parameters": 7, "cpu_seconds": 65.0}, alone) == 1.3

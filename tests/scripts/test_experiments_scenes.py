@@ -164,4 +164,5 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
         assert rows[name]["held_out"] != rows["alone"]["held_out"]
     assert rows["joint"]["held_out_base"] != rows["alone"]["held_out"]
     longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
-    assert rows["alone-time"]["iterations"] == round(40 * longer)
+    assert rows["alone-time"]["iterations"] % 8 == 0
+    assert 40 * longer <= rows["alone-time"]["iterations"] < 40 * longer + 8

@@ -53,7 +53,6 @@ class PhotoOptions:
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
     and, in the last iterations and in rendering, less memory. On fox half the size cost 0.38 dB (docs/qnn.md)."""
-
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians: by these photos, which it does not know by heart,
     the run tells in the end how far to believe the others, and whether that helps. With 0, with a single set, or where

@@ -194,16 +194,17 @@ def _equations(view: ShownView, parts: Float[Tensor, "2 h w 3"]) -> Float[Tensor
 def _belief(equations: Sequence[Float[Tensor, "2 3"]]) -> Float[Tensor, "2"]:
     """The least squares solution of the sum of ``equations`` of which neither part is negative."""
     (a, b, right), (_, c, other) = torch.stack(list(equations)).sum(0).tolist()
+
+    def error(belief: tuple[float, float]) -> float:
+        s, t = belief
+        return a * s * s + 2 * b * s * t + c * t * t - 2 * (right * s + other * t)
+
     tried = [(max(0.0, right / max(a, 1e-12)), 0.0), (0.0, max(0.0, other / max(c, 1e-12)))]
     determinant = a * c - b * b
     if determinant > 1e-9 * a * c:
         both = (c * right - b * other) / determinant, (a * other - b * right) / determinant
         tried += [both] if min(both) >= 0 else []
-    return torch.tensor(
-        min(
-            tried, key=lambda x: a * x[0] ** 2 + 2 * b * x[0] * x[1] + c * x[1] ** 2 - 2 * (right * x[0] + other * x[1])
-        )
-    )
+    return torch.tensor(min(tried, key=error))
 
 
 def _squared_error(image: Float[Tensor, "h w 3"], view: ShownView) -> float:

@@ -222,6 +222,21 @@ def test_a_stopped_run_shows_the_set_that_was_trained(capture: Path, plus: Confi
     assert "stopped" in stopped.remarks[0]
 
 
+@pytest.fixture
+def judged(
+    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[float, int], tuple[Any, str]]:
+    """Runs that find what the photos correct to gain so many dB, every so many-th photo being kept from the last set:
+    the trainer, and what was said."""
+
+    def judge(gain: float, unseen: int) -> tuple[Any, str]:
+        monkeypatch.setattr("nerfstudio_plugin.plus_model.settle_belief", lambda *_: gain)
+        trainer = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen)))
+        return trainer, " ".join(capsys.readouterr().out.split())
+
+    return judge
+
+
 JUDGES = [
     (2, "over the last set of Gaussians on 4 photos that it had not seen"),
     (8, "by leave-one-out on 8 views of the training"),
@@ -230,19 +245,8 @@ JUDGES = [
 
 @pytest.mark.parametrize(("unseen", "by"), JUDGES)
 @pytest.mark.parametrize(("gain", "told"), [(-0.25, "-0.250"), (0.004, "+0.004")])
-def test_what_does_not_help_is_switched_off(
-    capture: Path,
-    plus: Configure,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    unseen: int,
-    by: str,
-    gain: float,
-    told: str,
-):
-    monkeypatch.setattr("nerfstudio_plugin.plus_model.settle_belief", lambda *_: gain)
-    trainer = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen)))
-    said = " ".join(capsys.readouterr().out.split())
+def test_what_does_not_help_is_switched_off(judged: Any, unseen: int, by: str, gain: float, told: str):
+    trainer, said = judged(gain, unseen)
     assert f"does not help ({told} dB {by}) and is switched off" in said
     loaded = load_run(trainer.base_dir / "config.yml")
     camera = loaded.views[0].camera
@@ -254,18 +258,10 @@ def test_what_does_not_help_is_switched_off(
 
 
 @pytest.mark.parametrize(("unseen", "by"), JUDGES)
-def test_what_helps_is_said_with_its_gain_and_what_the_photos_take(
-    capture: Path,
-    plus: Configure,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    unseen: int,
-    by: str,
-):
-    monkeypatch.setattr("nerfstudio_plugin.plus_model.settle_belief", lambda *_: 0.25)
-    model = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen))).pipeline.model
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"gains 0.25 dB {by}; the 8 photos take {model.photos.num_bytes}" in said
+def test_what_helps_is_said_with_its_gain_and_what_the_photos_take(judged: Any, unseen: int, by: str):
+    trainer, said = judged(0.25, unseen)
+    photos = trainer.pipeline.model.photos
+    assert f"gains 0.25 dB {by}; the 8 photos take {photos.num_bytes}" in said
 
 
 def test_the_last_set_alone_does_not_see_what_the_belief_comes_from(

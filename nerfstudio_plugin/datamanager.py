@@ -84,12 +84,11 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         return order
 
     def leave_out(self, photos: Collection[int]) -> None:
-        """From now on do not train on ``photos``, of which there are fewer than photos to train on."""
-        if self._left_out == frozenset(photos):
-            return
-        self._left_out = frozenset(photos)
-        upcoming = [index for index in self.train_unseen_cameras if index not in self._left_out]
-        self.train_unseen_cameras = upcoming or self.sample_train_cameras()
+        """From now on do not train on ``photos``, of which there are fewer than photos to train on; where these are
+        others than before, an epoch begins."""
+        if self._left_out != frozenset(photos):
+            self._left_out = frozenset(photos)
+            self.train_unseen_cameras = self.sample_train_cameras()
 
     def training_views(self, device: torch.device) -> list[View]:
         """The photos to train on, by their index."""

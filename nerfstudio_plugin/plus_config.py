@@ -54,8 +54,9 @@ class PhotoOptions:
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
     and, in the last iterations and in rendering, less memory. On fox half the size cost 0.38 dB (docs/qnn.md)."""
     unseen: int = UNSEEN
-    """Every so many-th photo is kept from the last set of Gaussians: by these photos, which it does not know by heart,
-    the run tells in the end how far to believe the others, and whether that helps. With 0, with a single set, or where
+    """Every so many-th photo is kept from the last set of Gaussians until the last tenth of its iterations: by these
+    photos, which it does not know by heart until then, the run tells how far to believe the others, and whether that
+    helps. With 0, with a single set, or where
     fewer than 4 photos would be kept, all sets see all photos and the network alone decides, which gained less
     (docs/qnn.md)."""
 

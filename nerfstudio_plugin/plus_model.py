@@ -29,7 +29,7 @@ from qsplat.render import Trace
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, settle_belief
-from qsplat.training.plus import NEXT_SET, PlusModel, unseen_photos
+from qsplat.training.plus import NEXT_SET, PlusModel, given_back, unseen_photos
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import Target, averaged
 
@@ -40,8 +40,8 @@ JUDGED = 32
 class QsplatPlusModel(QsplatModel):
     """Each set of Gaussians is trained as ``qsplat`` trains one without a network. Then the first of them is
     ``gauss_params`` again, the others are ``companions``, and the network is trained on what the photos, which the
-    model keeps, show besides. What they correct is switched off where it does not help on photos that the last set has
-    not seen.
+    model keeps, show besides. What they correct is switched off where it does not help the ``witness``, the last set as
+    it was before it saw the photos that were kept from it, on these.
     """
 
     config: PlusModelConfig
@@ -50,6 +50,7 @@ class QsplatPlusModel(QsplatModel):
         """Gaussians of the first set, the network, and room for what is kept."""
         super().populate_modules()
         self.companions = ModuleList()
+        self.witness = ModuleList()
         self.photos = KeptPhotos()
         self._gain: float | None = None
         self._shown: list[ShownView] = []
@@ -101,12 +102,22 @@ class QsplatPlusModel(QsplatModel):
             self.companions.append(KeptGaussians(self.gauss_params))
             self._put_in_place(self._first_gaussians(torch.initial_seed() + block * NEXT_SET))
             self._begin_set()
+        last = block == self.config.sets - 1
+        away = last and self._plan_step < given_back(self._plan.iterations)
+        if last and not away:
+            self._call_witness()
         assert self._leave_out is not None
-        self._leave_out(self._unseen if block == self.config.sets - 1 else ())
+        self._leave_out(self._unseen if away else ())
         super().step_cb(optimizers, step)
+
+    def _call_witness(self) -> None:
+        """Keep the last set of Gaussians as it is before it sees the photos that were kept from it."""
+        if self._unseen and not self.witness:
+            self.witness.append(KeptGaussians(self.gauss_params))
 
     def _switch_on(self) -> None:
         """Keep the photos, and put the first set of Gaussians back in its place."""
+        self._call_witness()
         first, *others = [*self.companions, KeptGaussians(self.gauss_params)]
         assert isinstance(first, KeptGaussians)
         self.companions = ModuleList(others)
@@ -135,16 +146,17 @@ class QsplatPlusModel(QsplatModel):
             self._judge()
 
     def _judge(self) -> None:
-        def last() -> tuple[PhotoQueries, list[ShownView]]:
-            kept = self._draw_photos(self._sets()[-1:])
+        def testimony() -> tuple[PhotoQueries, list[ShownView]]:
+            kept = self._draw_photos(_fields(self.witness))
             return photo_queries(kept, self.config.photos.config()), self._beside_photos_as_taken(kept)
 
         views = self._shown_views()
         count = min(JUDGED, len(views))
         chosen = [index * len(views) // count for index in range(count)]
-        self._gain = settle_belief(self._head, views, self._unseen, last, chosen)
+        self._gain = settle_belief(self._head, views, self._unseen, testimony, chosen)
+        self.witness = ModuleList()
         if self._unseen:
-            by = f"over the last set of Gaussians on {len(self._unseen)} photos that it had not seen"
+            by = f"over the last set of Gaussians on {len(self._unseen)} photos that it had not seen yet"
         else:
             by = f"by leave-one-out on {count} views of the training"
         if self._is_on:
@@ -158,7 +170,7 @@ class QsplatPlusModel(QsplatModel):
 
     @property
     def _unseen(self) -> tuple[int, ...]:
-        """Photos that the last set of Gaussians does not see."""
+        """Photos that the last set of Gaussians does not see at first."""
         return unseen_photos(self.num_train_data, self.config.photos.unseen, sets=self.config.sets)
 
     @property
@@ -238,8 +250,7 @@ class QsplatPlusModel(QsplatModel):
         return model.shown(photos, cameras=self.photos.cameras(), backend=self.config.rasterizer)
 
     def _sets(self) -> list[dict[str, Tensor]]:
-        others = [one.parameters_by_name for one in self.companions if isinstance(one, KeptGaussians)]
-        return [dict(self.gauss_params.items()), *others]
+        return [dict(self.gauss_params.items()), *_fields(self.companions)]
 
     def _model(self, sets: list[Gaussians]) -> PlusModel:
         return PlusModel(
@@ -281,17 +292,19 @@ class QsplatPlusModel(QsplatModel):
         Raises:
             SystemExit: it is of a model of other sizes, or of a run of another plan.
         """
-        sets: list[dict[str, Tensor]] = []
-        while tensors := _under(f"companions.{len(sets)}.", dict):
-            sets.append(tensors)
-        self.companions = ModuleList(
-            KeptGaussians({name: torch.empty_like(value, device=self.device) for name, value in tensors.items()})
-            for tensors in sets
-        )
+        self.companions, self.witness = (self._room_for(name, dict) for name in ("companions", "witness"))
         self.photos.make_room(_under("photos.", dict))
         self._shown = []
         self._head.photos = PhotoQueries([])
         return super().load_state_dict(dict, **kwargs)
+
+    def _room_for(self, name: str, tensors: dict[str, Any]) -> ModuleList:
+        """Sets of Gaussians of the sizes of those that ``tensors`` has under ``name``."""
+        sets = ModuleList()
+        while one := _under(f"{name}.{len(sets)}.", tensors):
+            empty = {field: torch.empty_like(value, device=self.device) for field, value in one.items()}
+            sets.append(KeptGaussians(empty))
+        return sets
 
     @property
     def num_gaussians(self) -> int:
@@ -318,6 +331,10 @@ class QsplatPlusModel(QsplatModel):
                 f"{ply} holds one set of Gaussians; the mean with the other sets and what the photos correct are only "
                 "in the run"
             )
+
+
+def _fields(sets: ModuleList) -> list[dict[str, Tensor]]:
+    return [one.parameters_by_name for one in sets if isinstance(one, KeptGaussians)]
 
 
 def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

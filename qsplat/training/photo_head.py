@@ -132,17 +132,17 @@ def settle_belief(
     head: PhotoHead,
     views: Sequence[ShownView],
     unseen: Sequence[int],
-    last: Callable[[], tuple[PhotoQueries, Sequence[ShownView]]],
+    testimony: Callable[[], tuple[PhotoQueries, Sequence[ShownView]]],
     chosen: Sequence[int] | None = None,
 ) -> float:
-    """Fit the belief of ``head`` by the photos ``unseen`` of ``views``, as the ``last`` set of Gaussians, which has not
-    seen them, shows all photos and their queries; without such photos leave it as it is.
+    """Fit the belief of ``head`` by the photos ``unseen`` of ``views``; ``testimony`` is how Gaussians that have not
+    seen them show all photos, and the queries of these. Without such photos leave it as it is.
 
     Returns:
-        The gain in dB on these photos over the last set, or that of ``leave_one_out_gain``.
+        The gain in dB on these photos over those Gaussians, or that of ``leave_one_out_gain``.
     """
     counted = [index for index in unseen if (mask := views[index].mask) is None or bool(mask.any())]
-    return fit_belief(head, *last(), counted) if counted else leave_one_out_gain(head, views, chosen)
+    return fit_belief(head, *testimony(), counted) if counted else leave_one_out_gain(head, views, chosen)
 
 
 @torch.no_grad()

@@ -33,14 +33,17 @@ NEXT_SET = 1000
 """From a set's seed to that of the next: far enough that runs of neighbouring seeds share no set."""
 
 UNSEEN = 8
-"""Every so many-th training photo is kept from the last set of Gaussians."""
+"""Every so many-th training photo is kept from the last set of Gaussians at first."""
 FEWEST_UNSEEN = 4
 """Fewer photos are not kept from it: they would tell too little, and a small capture misses each of them."""
+GIVEN_BACK = 0.9
+"""Share of its iterations from which on the last set sees them, too."""
 
 
 def unseen_photos(count: int, every: int, *, sets: int = 2) -> tuple[int, ...]:
-    """Which of ``count`` training photos the last of ``sets`` sets of Gaussians does not see: every ``every``-th one,
-    evenly spread. None where that is 0 or would be fewer than ``FEWEST_UNSEEN``, or where no other set sees them.
+    """Which of ``count`` training photos the last of ``sets`` sets of Gaussians does not see up to ``given_back``:
+    every ``every``-th one, evenly spread. None where that is 0 or would be fewer than ``FEWEST_UNSEEN``, or where no
+    other set sees them.
 
     Raises:
         ValueError: no photo would be left, or ``every`` is below 0.
@@ -51,6 +54,20 @@ def unseen_photos(count: int, every: int, *, sets: int = 2) -> tuple[int, ...]:
     if number < FEWEST_UNSEEN or sets < 2:
         return ()
     return tuple((2 * index + 1) * count // (2 * number) for index in range(number))
+
+
+def given_back(iterations: int) -> int:
+    """The step of ``iterations`` from which on the last set of Gaussians sees all photos."""
+    return round(GIVEN_BACK * iterations)
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The last set of Gaussians as it was before it saw the photos of the indices ``unseen``, of which there is one at
+    least: these photos can tell of it how far others are to be believed."""
+
+    gaussians: Gaussians
+    unseen: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -158,8 +175,8 @@ class PlusConfig:
         photos: how photos are chosen.
         head_steps: steps in which the network is trained.
         crop_share: share of the image's pixels that it sees in a step.
-        unseen: every so many-th photo is kept from the last set, to tell by it how far photos can be believed; 0 keeps
-            none from it, and the network alone decides.
+        unseen: every so many-th photo is kept from the last set until the last tenth of its iterations, to tell by it
+            how far photos can be believed; 0 keeps none from it, and the network alone decides.
 
     Raises:
         ValueError: no sets, no steps, a share outside its range, or a network that cannot read photos.
@@ -187,8 +204,9 @@ class PlusConfig:
 @dataclass(frozen=True)
 class FittedPlus:
     """A finished run: the model without gradients, the gain of its head in dB by leave-one-out on the training views,
-    and the duration. The gain is that over the last set on the views that this has not seen, if there are any, and else
-    that over the mean of the sets on all. The model has no head where it is below LEAST_GAIN."""
+    and the duration. The gain is that over the last set, as it was before it saw the photos kept from it, on these, if
+    there are any, and else that over the mean of the sets on all. The model has no head where it is below
+    LEAST_GAIN."""
 
     model: PlusModel
     leave_one_out: float
@@ -206,10 +224,17 @@ def fit_plus(
         ValueError: the scene has no training views, or nothing to start from.
     """
     config, began = config or PlusConfig(), time.perf_counter()
-    unseen, models = unseen_photos(len(scene.train), config.unseen, sets=config.sets), []
+    unseen, witness = unseen_photos(len(scene.train), config.unseen, sets=config.sets), None
+    models = []
     for index in range(config.sets):
-        photos = without_unseen(scene, unseen) if index == config.sets - 1 else scene
-        training = Training(photos, replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET))
+        base = replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET)
+        if unseen and index == config.sets - 1:
+            training = Training(without_unseen(scene, unseen), base)
+            training.advance(given_back(base.schedule.iterations), on_step)
+            witness = Witness(training.model().gaussians, unseen)
+            training = training.fork(base, scene=scene)
+        else:
+            training = Training(scene, base)
         training.advance(on_step=on_step)
         models.append(training.model())
     sets = tuple(model.gaussians for model in models)
@@ -218,7 +243,7 @@ def fit_plus(
         scene,
         config,
         began=began,
-        unseen=unseen,
+        witness=witness,
     )
 
 
@@ -229,11 +254,10 @@ def finish_plus(
     *,
     began: float,
     cameras: Sequence[Camera] | None = None,
-    unseen: Sequence[int] = (),
+    witness: Witness | None = None,
 ) -> FittedPlus:
-    """Train a head on the sets of ``model``, which has none, of which the last one has not seen the photos ``unseen``;
-    ``began`` is when the run did, by ``perf_counter``, and ``cameras`` are those of the photos before they were made
-    smaller."""
+    """Train a head on the sets of ``model``, which has none, and let ``witness`` tell how far to believe it; ``began``
+    is when the run did, by ``perf_counter``, and ``cameras`` are those of the photos before they were made smaller."""
     views = model.shown(scene.train, cameras=cameras, backend=config.base.backend)
     device = model.background.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
@@ -250,9 +274,11 @@ def finish_plus(
     )
     head.eval().requires_grad_(False)
 
-    def last() -> tuple[PhotoQueries, list[ShownView]]:
-        shown = replace(model, sets=model.sets[-1:]).shown(scene.train, cameras=cameras, backend=config.base.backend)
+    def testimony() -> tuple[PhotoQueries, list[ShownView]]:
+        assert witness is not None
+        alone = replace(model, sets=(witness.gaussians,))
+        shown = alone.shown(scene.train, cameras=cameras, backend=config.base.backend)
         return photo_queries(shown, config.photos), shown
 
-    gain = settle_belief(head, views, unseen, last)
+    gain = settle_belief(head, views, () if witness is None else witness.unseen, testimony)
     return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)

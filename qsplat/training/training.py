@@ -113,17 +113,23 @@ class Training:
             torch.set_num_threads(threads)
             self.seconds = time.perf_counter() - began
 
-    def fork(self, config: FitConfig) -> Training:
+    def fork(self, config: FitConfig, *, scene: TrainingScene | None = None) -> Training:
         """An independent copy that goes on under ``config``, as ``__init__`` says.
 
         From here on the copy draws the order of the photos by itself. All forks of one training see the same order,
-        whatever their heads and densifications draw; forks of equal configurations give the same bits.
+        whatever their heads and densifications draw; forks of equal configurations give the same bits. With a ``scene``
+        the copy goes on with the views of that one, in an epoch that begins now.
+
+        Raises:
+            ValueError: ``scene`` has no training views.
         """
         state = self.state()
         if state.tensors.get("random.order") is None:
             state.tensors["random.order"] = branched(self._random.states[0]).get_state()
-        fork = Training(self.scene, config, state=state)
-        if config.device == self.config.device:
+        if scene is not None:
+            state.facts.update(views=len(scene.train), upcoming=[])
+        fork = Training(scene or self.scene, config, state=state)
+        if scene is None and config.device == self.config.device:
             fork._targets = self._targets
         return fork
 

@@ -23,7 +23,7 @@ from qsplat.training.densification import DefaultDensification
 from qsplat.training.field_presets import field_preset
 from qsplat.training.fit_field import FieldFitConfig
 from qsplat.training.model import SplatModel
-from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, unseen_photos, without_unseen
+from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, unseen_photos
 from qsplat.training.schedule import Schedule
 
 SETS_END = 0.9
@@ -119,11 +119,10 @@ class PlusCourse:
         unseen = unseen_photos(len(self._scene.train), config.unseen, sets=config.sets)
         for index in range(config.sets):
             base = replace(config.base, seed=config.base.seed + index * NEXT_SET)
-            scene = without_unseen(self._scene, unseen) if index == config.sets - 1 else self._scene
-            self._stage = SplatStage(scene, base)
+            self._stage = SplatStage(self._scene, base, unseen if index == config.sets - 1 else ())
             yield Part(self._stage, SETS_END * (index + 1) / config.sets)
             self._finished.append(self._stage.training.model().gaussians)
-        self._head = PhotoHeadStage(self._scene, self._sets(), config)
+        self._head = PhotoHeadStage(self._scene, self._sets(), config, self._stage.witness)
         yield Part(self._head, 1.0)
 
     def model(self) -> PlusModel:

@@ -22,7 +22,7 @@ from qsplat.training.photo_head import (
     photo_queries,
     settle_belief,
 )
-from qsplat.training.plus import PlusConfig, PlusModel, unseen_photos
+from qsplat.training.plus import PlusConfig, PlusModel, Witness, given_back, without_unseen
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
 from qsplat.training.training import Training
@@ -34,13 +34,16 @@ JUDGED = 32
 
 
 class SplatStage:
-    """Gaussians, with a head or without."""
+    """Gaussians, with a head or without. The training views ``unseen`` are kept from them at first, as from the last
+    set of qsplat-plus; ``witness`` is what they are before they see these."""
 
     reserve = 0.0
 
-    def __init__(self, scene: TrainingScene, config: FitConfig) -> None:
+    def __init__(self, scene: TrainingScene, config: FitConfig, unseen: Sequence[int] = ()) -> None:
+        self._scene, self._unseen = scene, tuple(unseen)
+        self.witness: Witness | None = None
         # A fork draws the order of the photos by itself: it stays the same, however often the run is planned anew.
-        self.training = Training(scene, config).fork(config)
+        self.training = Training(without_unseen(scene, unseen) if unseen else scene, config).fork(config)
         self._share, self._switched_on = config.schedule.head_share, config.head is None
 
     @property
@@ -74,6 +77,12 @@ class SplatStage:
         return planned - self.step
 
     def advance(self, until: int) -> None:
+        if self._unseen and self.witness is None:
+            turn = given_back(self.training.schedule.iterations)
+            self.training.advance(max(self.step, min(until, turn)))
+            if until >= turn:
+                self.witness = Witness(self.training.model().gaussians, self._unseen)
+                self.training = self.training.fork(self.training.config, scene=self._scene)
         self.training.advance(until)
 
     def finish(self) -> None:
@@ -116,15 +125,16 @@ class FieldStage:
 
 class PhotoHeadStage:
     """The head of qsplat-plus on sets of Gaussians that no longer move. It reads photos as the run keeps them, packed,
-    and is dropped at the end if it does not help by leave-one-out."""
+    and is dropped at the end if it does not help: the ``witness`` on photos that this has not seen, or without one the
+    sets by leave-one-out."""
 
     turn = None
 
-    def __init__(self, scene: Scene, sets: PlusModel, config: PlusConfig) -> None:
-        self._sets, self._config, self.step = sets, config, 0
+    def __init__(self, scene: Scene, sets: PlusModel, config: PlusConfig, witness: Witness | None) -> None:
+        self._sets, self._config, self._witness, self.step = sets, config, witness, 0
         self._photos, self.photo_bytes = packed(scene, sets)
         self._views = sets.shown(self._photos)
-        self._unseen = unseen_photos(len(self._photos), config.unseen, sets=config.sets)
+        self._unseen = () if witness is None else witness.unseen
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -153,11 +163,12 @@ class PhotoHeadStage:
             self.step += 1
 
     def finish(self) -> None:
-        gain = settle_belief(self.head, self._views, self._unseen, self._shown_by_last, self._judged)
+        gain = settle_belief(self.head, self._views, self._unseen, self._testimony, self._judged)
         self.kept = gain >= LEAST_GAIN
 
-    def _shown_by_last(self) -> tuple[PhotoQueries, list[ShownView]]:
-        shown = replace(self._sets, sets=self._sets.sets[-1:]).shown(self._photos)
+    def _testimony(self) -> tuple[PhotoQueries, list[ShownView]]:
+        assert self._witness is not None
+        shown = replace(self._sets, sets=(self._witness.gaussians,)).shown(self._photos)
         return photo_queries(shown, self._config.photos), shown
 
     def model(self) -> PlusModel:

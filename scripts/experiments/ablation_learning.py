@@ -20,6 +20,7 @@ from ablation_variants import AVERAGE_SHARE, Headed, Plus
 from holdouts import HoldOut, gap, held_out
 
 if TYPE_CHECKING:
+    from qsplat.gaussians import Gaussians
     from qsplat.io.scene import Scene
     from qsplat.training.config import FitConfig
     from qsplat.training.model import SplatModel
@@ -84,6 +85,22 @@ class Laboratory:
             self.advance(end)
         return self.load(end.key, scene_of(cell), base_config(cell, averaged=averaged))
 
+    def given_back(self, cell: Cell, *, averaged: bool) -> tuple[Training, Seconds, Gaussians]:
+        """The training of ``cell``, which leaves photos out, at its end, after it has seen all photos in its last
+        tenth; what it has taken; and its Gaussians as they were before that."""
+        from qsplat.training.plus import given_back
+
+        before = State(cell, given_back(cell.iterations))
+        if not self.cache.has(before.key):
+            self.advance(before)
+        config, whole = base_config(cell, averaged=averaged), scene_of(replace(cell, unseen=0))
+        training, spent = self.load(before.key, scene_of(cell), config)
+        witness, end = training.model().gaussians, key_of({"given back": before.key, **averaging(averaged)})
+        if not self.cache.has(end):
+            training = training.fork(config, scene=whole)
+            self.save(end, training, spent.plus(training))
+        return *self.load(end, whole, config), witness
+
     def row(self, run: Run) -> dict[str, Any]:
         """The scores of a run and what it took."""
         variant, cell = run.variant, run.cell
@@ -112,18 +129,22 @@ class Laboratory:
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
         from qsplat.qnn.photos import PhotoConfig
-        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, finish_plus, unseen_photos
+        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, Witness, finish_plus, unseen_photos
 
-        scene, sets, spent = scene_of(cell), [], Seconds()
+        scene, sets, spent, witness = scene_of(cell), [], Seconds(), None
         unseen = unseen_photos(len(scene.train), variant.unseen, sets=variant.sets)
         for index in range(variant.sets):
-            without = variant.unseen if unseen and index == variant.sets - 1 else 0
-            one = replace(cell, seed=cell.seed + index * NEXT_SET, unseen=without)
-            training, taken = self.finished(one, averaged=variant.averaged)
+            one = replace(cell, seed=cell.seed + index * NEXT_SET)
+            if unseen and index == variant.sets - 1:
+                one = replace(one, unseen=variant.unseen)
+                training, taken, before = self.given_back(one, averaged=variant.averaged)
+                witness = Witness(before, unseen)
+            else:
+                training, taken = self.finished(one, averaged=variant.averaged)
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain, kept, before = None, None, spent
+        gain, kept, gaussians = None, None, spent
         if variant.photos:
             photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
@@ -131,14 +152,14 @@ class Laboratory:
             if variant.quality is not None:
                 scene, kept = packed(scene, model, variant.quality, variant.side)
             config = PlusConfig(base=base_config(cell), photos=photos)
-            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, unseen=unseen)
+            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, witness=witness)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model, gain = fitted.model, fitted.leave_one_out
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,
             "sets": variant.sets,
-            "head_cpu_seconds": round(spent.cpu - before.cpu, 3),
+            "head_cpu_seconds": round(spent.cpu - gaussians.cpu, 3),
             "leave_one_out": gain,
             "belief": belief,
             "photo_bytes": kept,

@@ -159,5 +159,5 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     own = {name: value for name, value in asdict(variant).items() if name not in told}
     if isinstance(variant, Plain | Plus):
         unseen = variant.unseen if isinstance(variant, Plus) else 0
-        return {**own, **averaging(variant.averaged), **({"unseen": unseen} if unseen else {})}
+        return {**own, **averaging(variant.averaged), **({"unseen": unseen, "given_back": True} if unseen else {})}
     return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

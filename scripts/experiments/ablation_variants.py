@@ -52,8 +52,9 @@ class Headed:
 @dataclass(frozen=True)
 class Plus:
     """qsplat-plus: ``sets`` sets of Gaussians, of which the first is that of the reference, ``averaged`` over the last
-    iterations, and the last has not seen every ``unseen``-th photo; and a head that reads ``photos`` photos, none of
-    them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no more pixels a side."""
+    iterations, and the last does not see every ``unseen``-th photo before its last tenth; and a head that reads
+    ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no
+    more pixels a side."""
 
     name: str
     group: str

@@ -27,8 +27,17 @@ from qsplat.training.photo_head import (
     settle_belief,
     train_photo_head,
 )
-from qsplat.training.plus import PlusConfig, PlusModel, finish_plus, fit_plus, unseen_photos, without_unseen
+from qsplat.training.plus import (
+    PlusConfig,
+    PlusModel,
+    finish_plus,
+    fit_plus,
+    given_back,
+    unseen_photos,
+    without_unseen,
+)
 from qsplat.training.schedule import Schedule
+from qsplat.training.training import Training
 
 SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
 BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
@@ -343,8 +352,13 @@ def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
     assert [record.step for record in records] == 2 * list(range(20))
     unseen = unseen_photos(len(capture.train), 3)
     assert len(unseen) == 4
-    for one, scene, seed in zip(fitted.model.sets, (capture, without_unseen(capture, unseen)), (3, 1003), strict=True):
-        assert same(one, fit(scene, replace(BASE, seed=seed)).model.gaussians)
+    first, last = (replace(BASE, seed=seed) for seed in (3, 1003))
+    assert same(fitted.model.sets[0], fit(capture, first).model.gaussians)
+    training = Training(without_unseen(capture, unseen), last)
+    training.advance(given_back(20))
+    training = training.fork(last, scene=capture)
+    training.advance()
+    assert same(fitted.model.sets[1], training.model().gaussians)
     assert not same(*fitted.model.sets)
     assert fitted.seconds > 0
     assert math.isfinite(fitted.leave_one_out)
@@ -361,18 +375,26 @@ def test_unseen_photos_are_evenly_spread_and_not_too_few(count, every, expected)
     assert unseen_photos(count, every, sets=1) == ()
 
 
-def test_the_last_set_does_not_see_the_photos_that_the_belief_comes_from(capture):
-    """Poison in one of them reaches the other sets alone."""
-    index = unseen_photos(len(capture.train), 3)[1]
+def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture, monkeypatch):
+    """Poison in one of them reaches all sets, the last one in its last steps, but not the witness."""
+    index, asked = unseen_photos(len(capture.train), 3)[1], []
     photos = list(capture.train)
     photos[index] = replace(photos[index], image=1 - photos[index].image)
+
+    def noted(*arguments, witness, **named):
+        asked.append(witness)
+        return finish_plus(*arguments, witness=witness, **named)
+
+    monkeypatch.setattr("qsplat.training.plus.finish_plus", noted)
     clean, poisoned = (
-        fit_plus(scene, replace(SHORT, sets=3, unseen=3)).model.sets
+        fit_plus(scene, replace(SHORT, base=replace(BASE, schedule=Schedule(150, sh_degree=1)), sets=3, unseen=3))
         for scene in (capture, replace(capture, train=tuple(photos)))
     )
-    assert same(clean[2], poisoned[2])
-    assert not same(clean[0], poisoned[0])
-    assert not same(clean[1], poisoned[1])
+    assert [witness.unseen for witness in asked] == 2 * [unseen_photos(len(capture.train), 3)]
+    assert same(*(witness.gaussians for witness in asked))
+    for one, other in zip(clean.model.sets, poisoned.model.sets, strict=True):
+        assert not same(one, other)
+    assert not same(asked[0].gaussians, clean.model.sets[-1])
 
 
 def test_the_belief_is_that_of_least_squares_over_unseen_views(views):

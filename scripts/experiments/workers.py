@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 
@@ -109,10 +111,16 @@ class _Worker(Generic[J]):
 
 
 def _serve(do: Callable[[J], object], connection: Connection) -> None:
-    """What the process does: jobs, until there are no more or it is interrupted."""
+    """What the process does: jobs, until there are no more, it is interrupted, or the process that began it is gone."""
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     with suppress(KeyboardInterrupt, EOFError):
         while (job := connection.recv()) is not None:
             connection.send(_failure(do, job))
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _failure(do: Callable[[J], object], job: J) -> str | None:

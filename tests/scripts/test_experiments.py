@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,43 @@ def test_a_killed_process_fails_its_job_and_another_takes_over(tmp_path):
         "a": None,
         "b": None,
     }
+
+
+def test_a_worker_ends_with_the_process_that_began_it(tmp_path):
+    beats, program = tmp_path / "beats", tmp_path / "program.py"
+    program.write_text(
+        f"""
+import sys, time
+from dataclasses import dataclass
+sys.path.insert(0, {str(EXPERIMENTS)!r})
+from workers import work_off
+
+@dataclass(frozen=True)
+class Job:
+    key = "a"
+    needs = ()
+
+def beat(job):
+    while True:
+        with open({str(beats)!r}, "a") as file:
+            file.write(".")
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    list(work_off([Job()], beat, 1))
+"""
+    )
+    parent = subprocess.Popen([sys.executable, str(program)])
+
+    def beating() -> bool:
+        before = beats.stat().st_size if beats.exists() else 0
+        time.sleep(0.5)
+        return beats.exists() and beats.stat().st_size > before
+
+    assert any(beating() for _ in range(60))
+    parent.kill()
+    parent.wait()
+    assert any(not beating() for _ in range(20))
 
 
 def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):

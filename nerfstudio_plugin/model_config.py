@@ -82,7 +82,7 @@ class QnnOptions:
     """Share of the iterations after which the network is switched on."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
-    None for 0.04, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
+    None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
     where a network on whole images makes an iteration 6 to 8 times as long; in runs of 2000 iterations a network that
     was trained on crops gained nothing that could be measured (docs/performance.md)."""
     rate: float = Schedule.head_rate

@@ -172,7 +172,7 @@ class QsplatModel(SplatfactoModel):
         A rate that the user gave stands for the initial one of ``RATES``.
         """
         self.step, self.optimizers = step, optimizers.optimizers
-        share_threads(self._phase, self._threads)
+        share_threads(self._plan, self._plan_step, self._threads)
         if self._phase != "splatting" and not self._switched_on:
             self._switch_on()
         ours = {name: optimizer for name, optimizer in self.optimizers.items() if name in RATES}

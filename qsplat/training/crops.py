@@ -12,7 +12,7 @@ import torch
 
 from qsplat.cameras import Window
 
-SMALLEST_SIDE = 32
+SMALLEST_SIDE = 24
 """Crops have at least this many pixels a side where the image has."""
 
 

@@ -196,7 +196,7 @@ class Training:
         if key not in self._targets:
             self._targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
         target, phase = self._targets[key], schedule.phase_at(step)
-        share_threads(phase, self._threads)
+        share_threads(schedule, step, self._threads)
         if phase != "splatting":
             self._parts.switch_on([view.camera for view in self.scene.train])
         loss, view, photo = self._take(step, key)

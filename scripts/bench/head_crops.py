@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--crop-share",
         type=share,
-        default=0.04,
+        default=0.01,
         metavar="S",
-        help="share of the pixels that the head sees (default 0.04)",
+        help="share of the pixels that the head sees (default 0.01)",
     )
     given = options.parse_args(arguments)
     use_threads(None)

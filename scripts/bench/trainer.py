@@ -65,7 +65,7 @@ class Trainer:
         from qsplat.training.threads import share_threads
 
         phase = self.schedule.phase_at(step)
-        share_threads(phase, self.threads)
+        share_threads(self.schedule, step, self.threads)
         model = SplatModel(
             gaussians_of(self.parameters),
             self.head if phase == "joint" else None,

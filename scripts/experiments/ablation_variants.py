@@ -198,7 +198,7 @@ _WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"
 _CROPS: tuple[Variant, ...] = (
     _WHOLE,
     Headed(
-        "crops-16", "crops", "the head learns on crops of 16 % of the image, not 4 %", schedule={"crop_share": 0.16}
+        "crops-16", "crops", "the head learns on crops of 16 % of the image, not 1 %", schedule={"crop_share": 0.16}
     ),
     Plain("alone-time-whole", "crops", "plain splatting given the time of 'whole' as further iterations", "whole"),
 )

@@ -21,8 +21,8 @@ Phase = Literal["splatting", "joint", "detached", "frozen"]
 Decay = Literal["cosine", "constant"]
 
 CROP_SHARES: Mapping[HeadMode, float] = {"joint": 0.01, "detached": 0.01, "frozen": 0.16}
-"""Shares of an image that a head sees in a step on a CPU: an iteration then takes at most one and a half times as long as
-without a head. Where nothing else is computed they may be larger."""
+"""Shares of an image that a head sees in a step on a CPU: beside Gaussians that move so little that a step is not much
+longer than without a head; where nothing else is computed more."""
 
 
 @dataclass(frozen=True)

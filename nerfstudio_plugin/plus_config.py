@@ -56,9 +56,8 @@ class PhotoOptions:
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians until the last tenth of its iterations: by these
     photos, which it does not know by heart until then, the run tells how far to believe the others, and whether that
-    helps. With 0, with a single set, or where
-    fewer than 4 photos would be kept, all sets see all photos and the network alone decides, which gained less
-    (docs/qnn.md)."""
+    helps. With 0, with a single set, or where fewer than 4 photos would be kept, all sets see all photos and the
+    network alone decides, which gained less (docs/qnn.md)."""
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""

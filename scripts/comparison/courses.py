@@ -138,7 +138,7 @@ class PlusCourse:
 
     def remarks(self) -> list[str]:
         dropped = self._head is not None and not self._head.kept
-        return ["what the photos correct did not help by leave-one-out and was dropped"] if dropped else []
+        return ["what the photos correct did not help on photos of the training and was dropped"] if dropped else []
 
     def _sets(self) -> PlusModel:
         current = self._stage.training.model()

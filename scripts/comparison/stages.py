@@ -81,12 +81,17 @@ class SplatStage:
             turn = given_back(self.training.schedule.iterations)
             self.training.advance(max(self.step, min(until, turn)))
             if until >= turn:
-                self.witness = Witness(self.training.model().gaussians, self._unseen)
+                self._call_witness()
                 self.training = self.training.fork(self.training.config, scene=self._scene)
         self.training.advance(until)
 
     def finish(self) -> None:
-        """Nothing comes after the last step."""
+        """A run that was over before it saw all training views is its own witness."""
+        if self._unseen and self.witness is None:
+            self._call_witness()
+
+    def _call_witness(self) -> None:
+        self.witness = Witness(self.training.model().gaussians, self._unseen)
 
     def _pace_with_head(self) -> float:
         config = self.training.config

@@ -144,7 +144,7 @@ class Laboratory:
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain, kept, gaussians = None, None, spent
+        gain, kept, trained = None, None, spent
         if variant.photos:
             photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
@@ -159,7 +159,7 @@ class Laboratory:
         found = {
             "iterations": cell.iterations,
             "sets": variant.sets,
-            "head_cpu_seconds": round(spent.cpu - gaussians.cpu, 3),
+            "head_cpu_seconds": round(spent.cpu - trained.cpu, 3),
             "leave_one_out": gain,
             "belief": belief,
             "photo_bytes": kept,

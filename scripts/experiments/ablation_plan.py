@@ -160,4 +160,8 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     if isinstance(variant, Plain | Plus):
         unseen = variant.unseen if isinstance(variant, Plus) else 0
         return {**own, **averaging(variant.averaged), **({"unseen": unseen, "given_back": True} if unseen else {})}
+    if variant.mode != "frozen" and "crop_share" not in variant.schedule:
+        from qsplat.training.schedule import CROP_SHARES
+
+        own["crop_share"] = CROP_SHARES[variant.mode]
     return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

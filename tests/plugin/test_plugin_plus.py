@@ -161,7 +161,9 @@ def test_photos_are_kept_nearly_as_they_were_taken(finished: Any, model: Any):
 
 
 @pytest.mark.parametrize(
-    "at", [10, 22, 40, 58, 70], ids=["first set", "its mean", "second set", "its last tenth", "network"]
+    "at",
+    [10, 22, 40, 56, 59, 70],
+    ids=["first set", "its mean", "second set", "before its last tenth", "at its end", "network"],
 )
 def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch):
     """Blocks of 30 iterations, the network from 60 on, 100 in all. The mean of a set has addends from 19 on, and the
@@ -199,8 +201,8 @@ def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure,
     monkeypatch.setattr(QsplatPlusModel, "get_outputs", watched)
     monkeypatch.setattr(Averager, "after_step", counted)
     resumed = run(again)
-    assert shown_in_second == (set(range(8)) - set(unseen_photos(8, 2)) if at < 57 else set())
-    assert addends[:1] == {10: [0], 22: [1], 40: [0], 58: [1], 70: []}[at]
+    assert shown_in_second == (set(range(8)) - set(unseen_photos(8, 2)) if at < 56 else set())
+    assert addends[:1] == {10: [0], 22: [1], 40: [0], 56: [1], 59: [], 70: []}[at]
     ours, theirs = resumed.pipeline.model.eval(), whole.pipeline.model.eval()
     assert resumed.step == whole.step == 99
     assert ours.schedule == theirs.schedule
@@ -211,7 +213,7 @@ def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure,
         assert all(torch.equal(value, theirs.gauss_params[name]) for name, value in first.items())
     assert len(witnesses) == 2
     assert len(ours.witness) == 0
-    if at >= 57:
+    if at >= 56:
         assert torch.equal(*witnesses)
     if at >= 60:
         assert torch.equal(ours.companions[0].means, theirs.companions[0].means)
@@ -285,7 +287,9 @@ def test_the_last_set_does_not_see_at_first_what_the_belief_comes_from(
     ``fit_belief``."""
     seen: dict[int, set[int]] = {}
     outputs, fit = QsplatPlusModel.get_outputs, photo_head.fit_belief
+    judge = QsplatPlusModel._judge
     fitted: list[tuple[torch.Tensor, Sequence[int]]] = []
+    shown, witnessed = list[torch.Tensor](), list[torch.Tensor]()
 
     def watched(model: Any, camera: Any) -> Any:
         if model.training:
@@ -295,18 +299,28 @@ def test_the_last_set_does_not_see_at_first_what_the_belief_comes_from(
 
     def noted(head: Any, photos: Any, views: Any, unseen: Sequence[int]) -> float:
         gain = fit(head, photos, views, unseen)
+        shown.extend(view.image for view in views)
         fitted.append((head.belief.clone(), unseen))
         return gain
 
     monkeypatch.setattr(QsplatPlusModel, "get_outputs", watched)
+
+    def judged(model: Any) -> None:
+        sets = [one.parameters_by_name for one in model.witness]
+        witnessed.extend(view.image for view in model._draw_photos(sets))
+        judge(model)
+
+    monkeypatch.setattr(QsplatPlusModel, "_judge", judged)
     monkeypatch.setattr(photo_head, "fit_belief", noted)
     trainer = run(plus(capture, iterations=500, sets=3, photos=PhotoOptions(unseen=2)))
     unseen = unseen_photos(8, 2)
     everything = set(range(8))
     assert len(unseen) == 4
     assert seen == {0: everything, 1: everything, 2: everything - set(unseen), 3: everything, 4: everything}
-    ((belief, judged),) = fitted
-    assert tuple(judged) == unseen
+    ((belief, of),) = fitted
+    assert tuple(of) == unseen
+    assert len(witnessed) == 8
+    assert all(torch.equal(one, other) for one, other in zip(shown, witnessed, strict=True))
     _, loaded, _, _ = eval_setup(trainer.base_dir / "config.yml")
     assert torch.equal(loaded.model.qnn.belief, belief)
 

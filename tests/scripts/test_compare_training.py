@@ -195,6 +195,17 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene, unseen):
     assert torch.equal(second.means, alone.model().gaussians.means)
 
 
+def test_a_set_whose_time_is_over_before_it_sees_all_photos_is_its_own_witness(scene):
+    stage = SplatStage(scene, config(head=False), unseen=(2, 5))
+    stage.plan(40)
+    stage.advance(20)
+    assert stage.witness is None
+    stage.finish()
+    assert stage.witness is not None
+    assert stage.witness.unseen == (2, 5)
+    assert torch.equal(stage.witness.gaussians.means, stage.training.model().gaussians.means)
+
+
 def test_a_scene_that_holds_nothing_out_is_refused(scene, monkeypatch):
     monkeypatch.setattr("comparison.training._scene", lambda folder, side: replace(scene, test=()))
     with pytest.raises(ValueError, match="stilllife has 0 held-out views"):

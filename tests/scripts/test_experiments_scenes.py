@@ -20,6 +20,7 @@ from qsplat.io.scene import Scene, View
 from qsplat.qnn import QNN, QnnConfig
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,3 +167,25 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
     longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
     assert rows["alone-time"]["iterations"] % 8 == 0
     assert 40 * longer <= rows["alone-time"]["iterations"] < 40 * longer + 8
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_photos_are_given_back_as_in_a_training_that_is_not_cut_in_pieces(averaged, tmp_path):
+    learning, plan = module("ablation_learning"), module("ablation_plan")
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200, unseen=8)
+    laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "here")
+    whole, config = learning.scene_of(replace(cell, unseen=0)), learning.base_config(cell, averaged=averaged)
+    part = learning.scene_of(cell)
+    assert len(part.train) == len(whole.train) - len(whole.train) // 8
+    training = learning.begin(part, config)
+    training.advance(36)
+    before = training.model().gaussians
+    training = training.fork(config, scene=whole)
+    training.advance()
+    for _ in range(2):
+        found, spent, witness = laboratory.given_back(cell, averaged=averaged)
+        assert torch.equal(witness.means, before.means)
+        assert torch.equal(found.model().gaussians.means, training.model().gaussians.means)
+        assert found.step == 40
+        assert spent.cpu > 0

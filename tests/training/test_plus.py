@@ -376,8 +376,9 @@ def test_unseen_photos_are_evenly_spread_and_not_too_few(count, every, expected)
 
 
 def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture, monkeypatch):
-    """Poison in one of them reaches all sets, the last one in its last steps, but not the witness."""
-    index, asked = unseen_photos(len(capture.train), 3)[1], []
+    """Poison in one of them reaches all sets, the last one in its last steps, but not the witness, whose images the
+    belief is fitted to."""
+    index, asked, told = unseen_photos(len(capture.train), 3)[1], [], []
     photos = list(capture.train)
     photos[index] = replace(photos[index], image=1 - photos[index].image)
 
@@ -385,9 +386,14 @@ def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture,
         asked.append(witness)
         return finish_plus(*arguments, witness=witness, **named)
 
+    def settled(head, views, unseen, testimony):
+        told.append(testimony()[1])
+        return settle_belief(head, views, unseen, testimony)
+
     monkeypatch.setattr("qsplat.training.plus.finish_plus", noted)
+    monkeypatch.setattr("qsplat.training.plus.settle_belief", settled)
     clean, poisoned = (
-        fit_plus(scene, replace(SHORT, base=replace(BASE, schedule=Schedule(150, sh_degree=1)), sets=3, unseen=3))
+        fit_plus(scene, replace(SHORT, base=replace(BASE, schedule=Schedule(120, sh_degree=1)), sets=3, unseen=3))
         for scene in (capture, replace(capture, train=tuple(photos)))
     )
     assert [witness.unseen for witness in asked] == 2 * [unseen_photos(len(capture.train), 3)]
@@ -395,6 +401,8 @@ def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture,
     for one, other in zip(clean.model.sets, poisoned.model.sets, strict=True):
         assert not same(one, other)
     assert not same(asked[0].gaussians, clean.model.sets[-1])
+    expected = PlusModel((asked[0].gaussians,), background=clean.model.background).shown(capture.train)
+    assert all(torch.equal(one.image, other.image) for one, other in zip(told[0], expected, strict=True))
 
 
 def test_the_belief_is_that_of_least_squares_over_unseen_views(views):

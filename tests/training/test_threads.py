@@ -19,10 +19,11 @@ def threads():
 
 @pytest.mark.parametrize(("available", "half"), [(1, 1), (2, 1), (3, 1), (8, 4)])
 def test_pytorch_has_half_of_the_threads_unless_the_network_is_most_of_the_work(threads, available, half):
-    crops, whole, frozen = (
-        Schedule(2, head_share=0.5, **changed) for changed in ({}, {"crop_share": 1.0}, {"mode": "frozen"})
+    crops, half_images, whole, frozen = (
+        Schedule(2, head_share=0.5, **changed)
+        for changed in ({}, {"crop_share": 0.5}, {"crop_share": 1.0}, {"mode": "frozen"})
     )
-    for schedule, expected in ((crops, half), (whole, available), (frozen, available)):
+    for schedule, expected in ((crops, half), *((one, available) for one in (half_images, whole, frozen))):
         for step, number in ((0, half), (1, expected)):
             share_threads(schedule, step, available)
             assert torch.get_num_threads() == number

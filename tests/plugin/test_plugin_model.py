@@ -20,6 +20,7 @@ from nerfstudio_plugin.cameras import camera_of
 from nerfstudio_plugin.refusals import newest_checkpoint
 from qsplat.io.checkpoints import load_checkpoint
 from qsplat.io.ply import read_gaussians
+from qsplat.training.crops import SMALLEST_SIDE
 from qsplat.training.schedule import Schedule
 
 Configure = Callable[..., Any]
@@ -345,7 +346,7 @@ def test_the_network_sees_a_crop_in_training_and_the_whole_image_in_evaluation(c
         corrected[step] = (outputs["rgb"] != outputs["rgb_base"]).any(dim=-1)
     rows, columns = (corrected[30].any(dim=side).sum() for side in (1, 0))
     assert not corrected[29].any()
-    assert (int(rows), int(columns), int(corrected[30].sum())) == (32, 32, 32 * 32)
+    assert (int(rows), int(columns), int(corrected[30].sum())) == (SMALLEST_SIDE, SMALLEST_SIDE, SMALLEST_SIDE**2)
     with torch.no_grad():
         outputs = model.eval().get_outputs(first_camera(trainer.pipeline))
     assert bool((outputs["rgb"] != outputs["rgb_base"]).any(dim=-1).float().mean() > 0.9)

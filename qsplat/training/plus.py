@@ -274,11 +274,32 @@ def finish_plus(
     )
     head.eval().requires_grad_(False)
 
+    gain = settle_plus(head, views, model, witness, scene.train, config, cameras=cameras)
+    return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)
+
+
+def settle_plus(
+    head: PhotoHead,
+    shown: Sequence[ShownView],
+    model: PlusModel,
+    witness: Witness | None,
+    photos: Sequence[TrainingView],
+    config: PlusConfig,
+    *,
+    cameras: Sequence[Camera] | None = None,
+    chosen: Sequence[int] | None = None,
+) -> float:
+    """Let ``witness`` tell how far to believe ``head``, which is on the sets of ``model``; ``shown`` is what these make
+    of ``photos``. Without a witness ``chosen`` ones of them, or all, judge it by leave-one-out.
+
+    Returns:
+        The gain in dB, as of ``settle_belief``.
+    """
+
     def testimony() -> tuple[PhotoQueries, list[ShownView]]:
         assert witness is not None
         alone = replace(model, sets=(witness.gaussians,))
-        shown = alone.shown(scene.train, cameras=cameras, backend=config.base.backend)
-        return photo_queries(shown, config.photos), shown
+        seen = alone.shown(photos, cameras=cameras, backend=config.base.backend)
+        return photo_queries(seen, config.photos), seen
 
-    gain = settle_belief(head, views, () if witness is None else witness.unseen, testimony)
-    return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)
+    return settle_belief(head, shown, () if witness is None else witness.unseen, testimony, chosen)

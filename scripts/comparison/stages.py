@@ -11,18 +11,15 @@ import torch
 from qsplat.io.packed_photos import PackedPhotos, pack_masks, pack_photos
 from qsplat.io.scene import Scene, View
 from qsplat.qnn.photo_head import PhotoHead
-from qsplat.qnn.photos import PhotoQueries
 from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.fit_field import FieldFitConfig, FieldTraining
 from qsplat.training.photo_head import (
     LEAST_GAIN,
     PhotoHeadTraining,
-    ShownView,
     leave_one_out_gain,
     photo_queries,
-    settle_belief,
 )
-from qsplat.training.plus import PlusConfig, PlusModel, Witness, given_back, without_unseen
+from qsplat.training.plus import PlusConfig, PlusModel, Witness, given_back, settle_plus, without_unseen
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
 from qsplat.training.training import Training
@@ -139,7 +136,6 @@ class PhotoHeadStage:
         self._sets, self._config, self._witness, self.step = sets, config, witness, 0
         self._photos, self.photo_bytes = packed(scene, sets)
         self._views = sets.shown(self._photos)
-        self._unseen = () if witness is None else witness.unseen
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -154,7 +150,7 @@ class PhotoHeadStage:
         self._judged = [index * len(self._views) // count for index in range(count)]
         began = time.process_time()
         leave_one_out_gain(self.head, self._views, self._judged[:1])
-        self.reserve = (time.process_time() - began) * (2 * len(self._unseen) or count)
+        self.reserve = (time.process_time() - began) * (2 * len(witness.unseen) if witness else count)
 
     def plan(self, iterations: int) -> None:
         self._training.steps = iterations
@@ -168,13 +164,10 @@ class PhotoHeadStage:
             self.step += 1
 
     def finish(self) -> None:
-        gain = settle_belief(self.head, self._views, self._unseen, self._testimony, self._judged)
+        gain = settle_plus(
+            self.head, self._views, self._sets, self._witness, self._photos, self._config, chosen=self._judged
+        )
         self.kept = gain >= LEAST_GAIN
-
-    def _testimony(self) -> tuple[PhotoQueries, list[ShownView]]:
-        assert self._witness is not None
-        shown = replace(self._sets, sets=(self._witness.gaussians,)).shown(self._photos)
-        return photo_queries(shown, self._config.photos), shown
 
     def model(self) -> PlusModel:
         """The sets and, if it helps, the head."""

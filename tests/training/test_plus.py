@@ -386,9 +386,9 @@ def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture,
         asked.append(witness)
         return finish_plus(*arguments, witness=witness, **named)
 
-    def settled(head, views, unseen, testimony):
+    def settled(head, views, unseen, testimony, chosen):
         told.append(testimony()[1])
-        return settle_belief(head, views, unseen, testimony)
+        return settle_belief(head, views, unseen, testimony, chosen)
 
     monkeypatch.setattr("qsplat.training.plus.finish_plus", noted)
     monkeypatch.setattr("qsplat.training.plus.settle_belief", settled)

@@ -19,6 +19,16 @@ class Window:
     width: int
     height: int
 
+    def grown(self, margin: int, *, width: int, height: int) -> Window:
+        """This rectangle with ``margin`` pixels around it, as far as an image of ``width`` x ``height`` has them."""
+        left, top = max(0, self.x - margin), max(0, self.y - margin)
+        right, bottom = min(width, self.x + self.width + margin), min(height, self.y + self.height + margin)
+        return Window(left, top, right - left, bottom - top)
+
+    def inside(self, other: Window) -> Window:
+        """This rectangle in pixels of ``other``, which lies in the same image."""
+        return Window(self.x - other.x, self.y - other.y, self.width, self.height)
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -77,6 +87,11 @@ class Camera:
     def cropped(self, window: Window | None) -> Camera:
         """The same camera looking through ``window``, given in pixels of the whole image."""
         return replace(self, window=window)
+
+    def part(self, window: Window) -> Camera:
+        """The same camera looking through ``window``, given in pixels of its ``view``."""
+        whole = self.view
+        return self.cropped(Window(whole.x + window.x, whole.y + window.y, window.width, window.height))
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view sampled by ``width`` x ``height`` pixels. The window is dropped: its pixels no longer exist."""

@@ -54,11 +54,8 @@ def crop_residual(
                 f"{type(head.config.convolution).__name__} depends on the whole image; give all of it"
             )
         return _residual(head, image, queries, window)
-    left, top = max(0, window.x - head.halo), max(0, window.y - head.halo)
-    right = min(width, window.x + window.width + head.halo)
-    bottom = min(height, window.y + window.height + head.halo)
-    read = _residual(head, image, queries, Window(left, top, right - left, bottom - top))
-    return read[rows_and_columns(Window(window.x - left, window.y - top, window.width, window.height))]
+    read = window.grown(head.halo, width=width, height=height)
+    return _residual(head, image, queries, read)[rows_and_columns(window.inside(read))]
 
 
 def window_residual(

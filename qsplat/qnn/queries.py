@@ -116,10 +116,9 @@ def queries_of(kind: QueryKind) -> PixelQueries | LocationQueries | RayQueries:
 
 def part_queries(queries: Queries, camera: Camera, depth: Float[Tensor, "h w"] | None = None) -> PartQueries:
     """What gives the ``queries`` of a part of the image that ``camera`` rendered with ``depth``."""
-    whole = camera.view
 
     def of_part(part: Window) -> Tensor:
-        seen = camera.cropped(Window(whole.x + part.x, whole.y + part.y, part.width, part.height))
+        seen = camera.part(part)
         if depth is None:
             return queries(seen, None)
         return queries(seen, depth.detach()[part.y : part.y + part.height, part.x : part.x + part.width])

@@ -1,7 +1,7 @@
 """Which part of an image the head sees in a step of training.
 
-All of the image is rendered and compared with the photo, so that a step moves every Gaussian as it would without a
-head.
+By default all of the image is rendered and compared with the photo, so that a step moves every Gaussian as it would
+without a head; ``Schedule.drawn`` says when it is not.
 """
 
 from __future__ import annotations

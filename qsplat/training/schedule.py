@@ -19,6 +19,9 @@ the head; they go on learning from the loss of their own image, which the head g
 and the head alone learns, from images that are rendered once."""
 Phase = Literal["splatting", "joint", "detached", "frozen"]
 Decay = Literal["cosine", "constant"]
+Drawn = Literal["image", "crop"]
+"""What is drawn, and compared with the photo, in a step in which a head sees a crop of the image and Gaussians move:
+all of the image, or that crop and what the head reads around it."""
 
 CROP_SHARES: Mapping[HeadMode, float] = {"joint": 0.01, "detached": 0.01, "frozen": 0.16}
 """Shares of an image that a head sees in a step on a CPU: beside Gaussians that move so little that a step is not much
@@ -42,6 +45,8 @@ class Schedule:
         mode: what the Gaussians do from then on.
         crop_share: share of the image's pixels that the head sees in a step; 1 for whole images, which a GPU can
             afford; None for that of ``CROP_SHARES``, which are for a CPU, as far as the head allows (``with_head``).
+        drawn: what the rasterizer draws for a head that sees a crop. With "crop" only the Gaussians of that crop learn
+            from the photo, which loses much quality (docs/performance.md).
         head_rate: learning rate of the head at its switch-on.
         head_decay: how the rate goes on: by a cosine to 0 at the end of the run, or constant.
 
@@ -57,6 +62,7 @@ class Schedule:
     head_share: float = 0.75
     mode: HeadMode = "joint"
     crop_share: float | None = None
+    drawn: Drawn = "image"
     head_rate: float = 3e-4
     head_decay: Decay = "cosine"
 
@@ -76,9 +82,13 @@ class Schedule:
             )
         if not (self.head_rate > 0 and math.isfinite(self.head_rate)):
             raise ValueError(f"head_rate={self.head_rate}: a learning rate is a finite number above 0")
-        for name, choice in {"mode": HeadMode, "head_decay": Decay}.items():
+        for name, choice in {"mode": HeadMode, "drawn": Drawn, "head_decay": Decay}.items():
             if getattr(self, name) not in get_args(choice):
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(choice))}")
+        if self.drawn == "crop" and self.mode == "frozen":
+            raise ValueError(
+                "drawn='crop' with mode='frozen': Gaussians that no longer move are drawn once; leave it out"
+            )
 
     @property
     def head_start(self) -> int:

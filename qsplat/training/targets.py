@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, Window
+from qsplat.qnn.images import rows_and_columns
 from qsplat.training.seeding import Photo
 
 
@@ -48,6 +49,16 @@ class Target:
             image=image.to(device),
             alpha=None if alpha is None else alpha.to(device),
             mask=None if mask is None else mask.to(device),
+        )
+
+    def part(self, window: Window) -> Target:
+        """That of the pixels in ``window``, given in pixels of the image."""
+        here = rows_and_columns(window)
+        return Target(
+            camera=self.camera.part(window),
+            image=self.image[here].contiguous(),
+            alpha=None if self.alpha is None else self.alpha[here],
+            mask=None if self.mask is None else self.mask[here],
         )
 
     def over(self, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:

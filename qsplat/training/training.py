@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians, seed_from_points
 from qsplat.render import Rendering
 from qsplat.training.config import FitConfig, Points, TrainingScene
@@ -30,7 +31,7 @@ from qsplat.training.threads import share_threads
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step: its loss, the PSNR in dB of its training view, and the seconds of training since the run began."""
+    """One step: its loss, the PSNR in dB of what it drew, and the seconds of training since the run began."""
 
     step: int
     loss: float
@@ -195,18 +196,18 @@ class Training:
         key = next(self._order), schedule.downscale_at(step)
         if key not in self._targets:
             self._targets[key] = Target.of(self.scene.train[key[0]], key[1], self.config.device)
-        target, phase = self._targets[key], schedule.phase_at(step)
+        phase = schedule.phase_at(step)
         share_threads(schedule, step, self._threads)
         if phase != "splatting":
             self._parts.switch_on([view.camera for view in self.scene.train])
-        loss, view, photo = self._take(step, key)
+        loss, view, against = self._take(step, key)
         self._step = step + 1
         kept = step % max(1, schedule.iterations // 100) == 0 or self._step == schedule.iterations
         if kept or on_step is not None:
             record = StepRecord(
                 step=step,
                 loss=float(loss),
-                psnr=float(_psnr(view.rgb.detach(), photo, target.mask)),
+                psnr=float(_psnr(view.rgb.detach(), against.photo, against.mask)),
                 num_gaussians=len(self._parts.parameters["means"]),
                 phase=phase,
                 seconds=time.perf_counter() - began,
@@ -215,35 +216,38 @@ class Training:
             if on_step is not None:
                 on_step(record)
 
-    def _take(self, step: int, key: tuple[int, int]) -> tuple[Tensor, ViewOutputs, Tensor]:
-        """Move what the phase moves, once, by the photo ``key``; the loss before that, the view and the photo."""
+    def _take(self, step: int, key: tuple[int, int]) -> tuple[Tensor, ViewOutputs, PhotoLoss]:
+        """Move what the phase moves, once, by the photo ``key``; the loss before that, the view, and what it was
+        compared with."""
         config, phase, target = self.config, self.schedule.phase_at(step), self._targets[key]
         background = self._background
         if config.random_background and target.alpha is not None:
             background = torch.rand(3, device=background.device)
-        camera, gaussians = target.camera, self._parts.gaussians
+        gaussians = self._parts.gaussians
         head = None if phase == "splatting" else self._parts.head
         model = SplatModel(gaussians, head, background, self._raster)
-        window = self.schedule.head_window_at(
-            step, width=camera.view.width, height=camera.view.height, generator=self._crops
-        )
+        whole = target.camera.view
+        window = self.schedule.head_window_at(step, width=whole.width, height=whole.height, generator=self._crops)
+        if head is not None and window is not None and self.schedule.drawn == "crop":
+            assert head.halo is not None
+            drawn = window.grown(head.halo, width=whole.width, height=whole.height)
+            target, window = target.part(drawn), window.inside(drawn)
+        camera = target.camera
         view = model.corrected(
-            self._drawn_by(model, step, key), camera, head_window=window, detached=phase == "detached"
+            self._drawn_by(model, step, key, camera), camera, head_window=window, detached=phase == "detached"
         )
-        photo = target.over(background)
-        against = PhotoLoss(photo, target.mask, config.ssim_weight, self._threads)
+        against = PhotoLoss(target.over(background), target.mask, config.ssim_weight, self._threads)
         loss = against.in_phase(phase, view.rgb, view.rgb_base, window)
         if phase == "frozen":
             loss.backward()
         else:
             (loss + regularization(gaussians, config.densification)).backward()
         self._parts.move(step, view, camera)
-        return loss.detach(), view, photo
+        return loss.detach(), view, against
 
-    def _drawn_by(self, model: SplatModel, step: int, key: tuple[int, int]) -> Rendering:
-        """The view ``key`` of the Gaussians; once and for all where they no longer move."""
+    def _drawn_by(self, model: SplatModel, step: int, key: tuple[int, int], camera: Camera) -> Rendering:
+        """What ``camera`` sees of the Gaussians; once and for all, under ``key``, where they no longer move."""
         degree, backend = self.schedule.sh_degree_at(step), self.config.backend
-        camera = self._targets[key].camera
         if self.schedule.phase_at(step) != "frozen":
             return model.draw(camera, sh_degree=degree, backend=backend)
         if key not in self._drawn:

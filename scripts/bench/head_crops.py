@@ -1,11 +1,12 @@
 """What it costs, in time and in quality, that the head sees a crop of each training image and not the whole.
 
     python scripts/bench/head_crops.py DIR [DIR ...] [--max-side N] [--seeds N] [--iterations N] [--gaussians N]
-                                       [--crop-share S] [--json FILE]
+                                       [--crop-share S] [--alone-share S] [--json FILE]
 
-Trains every scene (a folder with photos and transforms.json) three times per seed: Gaussians alone, then with the head
-on whole images, then with the head on crops. The steps before the head's switch-on and the order of the photos are the
-same in all three. Prints the PSNR of the held-out views, and the time of a joint iteration as a multiple of one
+Trains every scene (a folder with photos and transforms.json) four times per seed: Gaussians alone, then with the head
+on whole images, then with the head on crops of images that are drawn and compared whole, then with the head on crops
+that alone are drawn and compared. The steps before the head's switch-on and the order of the photos are the
+same in all four. Prints the PSNR of the held-out views, and the time of a joint iteration as a multiple of one
 without the head (medians of the same run's steps).
 """
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from qsplat.training.fit import Fitted, StepRecord
 
 FEWEST_ITERATIONS = 20
-VARIANTS = ("no head", "whole images", "crops")
+VARIANTS = ("no head", "whole images", "crops", "crops alone")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=0.01,
         metavar="S",
         help="share of the pixels that the head sees (default 0.01)",
+    )
+    options.add_argument(
+        "--alone-share",
+        type=share,
+        default=0.04,
+        metavar="S",
+        help="share of the pixels that is drawn where the crop alone is (default 0.04)",
     )
     given = options.parse_args(arguments)
     use_threads(None)
@@ -107,9 +115,9 @@ def train(scene: Scene, variant: str, seed: int, given: argparse.Namespace) -> R
     from qsplat.training.fit import FitConfig, fit
     from qsplat.training.schedule import Schedule
 
-    seen = 1.0 if variant == "whole images" else given.crop_share
+    seen = {"whole images": 1.0, "crops alone": given.alone_share}.get(variant, given.crop_share)
     config = FitConfig(
-        schedule=Schedule(given.iterations, crop_share=seen),
+        schedule=Schedule(given.iterations, crop_share=seen, drawn="crop" if variant == "crops alone" else "image"),
         densification=DefaultDensification(max_gaussians=given.gaussians),
         head=None if variant == "no head" else QnnConfig(),
         seed=seed,
@@ -154,18 +162,24 @@ def line(row: Row) -> str:
 def summary(rows: list[Row]) -> str:
     """Means over seeds of one scene, and what crops change."""
     psnr = {variant: [row.psnr for row in rows if row.variant == variant] for variant in VARIANTS}
-    crops, whole = psnr["crops"], psnr["whole images"]
-    change = [crop - full for crop, full in zip(crops, whole, strict=True)]
+    change = {name: gains(psnr[name], psnr["whole images"]) for name in ("crops", "crops alone")}
     ratio = {
         variant: statistics.median(row.joint_ms / row.splatting_ms for row in rows if row.variant == variant)
         for variant in VARIANTS
     }
     means = ", ".join(f"{variant} {statistics.mean(values):.3f} dB" for variant, values in psnr.items())
-    each = " ".join(f"{value:+.3f}" for value in change)
-    return (
-        f"{rows[0].scene}: {means}; crops against whole images {statistics.mean(change):+.3f} dB ({each}); "
-        f"joint iterations take {ratio['crops']:.2f} (whole images {ratio['whole images']:.2f}) times one without head"
+    each = {name: " ".join(f"{value:+.3f}" for value in values) for name, values in change.items()}
+    against = "; ".join(
+        f"{name} against whole images {statistics.mean(values):+.3f} dB ({each[name]})"
+        for name, values in change.items()
     )
+    times = ", ".join(f"{name} {ratio[name]:.2f}" for name in VARIANTS[1:])
+    return f"{rows[0].scene}: {means}; {against}; joint iterations take {times} times one without head"
+
+
+def gains(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """How much larger each of ``values`` is."""
+    return [value - other for value, other in zip(values, others, strict=True)]
 
 
 def _median_ms(records: list[StepRecord]) -> float:

@@ -181,7 +181,7 @@ def crops(found: Any) -> Table:
             ratio[variant] = median(row["joint_ms"] / row["splatting_ms"] for row in some)
         line = {"Scene": scene}
         line |= {f"PSNR, {variant}": f"{mean(values):.3f}" for variant, values in psnr.items()}
-        for variant in ("whole images", "crops"):
+        for variant in (name for name in psnr if name != "no head"):
             gains = [one - none for one, none in zip(psnr[variant], psnr["no head"], strict=True)]
             line[f"{variant}, gain of each seed"] = " ".join(f"{gain:+.3f}" for gain in gains)
         line |= {f"time, {variant}": number(value) for variant, value in ratio.items()}

@@ -269,11 +269,17 @@ def test_the_aims_of_programs_and_of_crops_say_what_was_reached(settings):
     assert [line["Reached"] for line in lines] == ["yes", "**no**", "**no**"]
     runs = [
         {"scene": "s", "seed": 0, "variant": name, "gaussians": 9, "psnr": psnr, "splatting_ms": 10.0, "joint_ms": ms}
-        for name, psnr, ms in (("no head", 20.0, 10.0), ("whole images", 20.1, 80.0), ("crops", 20.06, 16.0))
+        for name, psnr, ms in (
+            ("no head", 20.0, 10.0),
+            ("whole images", 20.1, 80.0),
+            ("crops", 20.06, 16.0),
+            ("crops alone", 19.0, 12.0),
+        )
     ]
     assert [line["Reached"] for line in module("aims").targets_of_crops(runs)] == ["yes", "**no**"]
     (line,) = module("tables").crops(runs)
     assert line["crops, gain of each seed"] == "+0.060"
+    assert line["crops alone, gain of each seed"] == "-1.000"
     assert line["time, crops"] == "1.6"
 
 
@@ -295,6 +301,7 @@ def test_ns_train_is_timed_by_its_median_step(settings):
         ("convolutions", "--channels 16", "channels=16 with FDConv: choose 17 or more"),
         ("head_crops", "nowhere", "nowhere is not a folder"),
         ("head_crops", "nowhere --crop-share 0", "'0': give a share above 0"),
+        ("head_crops", "nowhere --alone-share 2", "'2': give a share above 0"),
         ("head_crops", "nowhere --iterations 4", "--iterations 4: a phase is timed from 20 on"),
         ("ns_train", "--iterations 1", "--iterations 1: a median is taken from 10 on"),
         ("ns_train", "--scene nowhere", "nowhere has no transforms.json: give the folder"),

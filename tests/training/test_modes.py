@@ -13,6 +13,7 @@ from qsplat.encodings import Positional
 from qsplat.gaussians import Gaussians
 from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.qnn import QNN, QnnConfig
+from qsplat.qnn.images import rows_and_columns
 from qsplat.qnn.queries import LocationQueries
 from qsplat.training.densification import DefaultDensification, Densification, McmcDensification
 from qsplat.training.fit import FitConfig, fit
@@ -164,6 +165,37 @@ def test_crops_are_larger_where_nothing_else_is_computed():
         sizes[mode] = window.width * window.height / (400 * 300)
         assert sizes[mode] == pytest.approx(CROP_SHARES[mode], rel=0.02)
     assert sizes["joint"] == sizes["detached"] < sizes["frozen"]
+
+
+@pytest.mark.parametrize("mode", ["joint", "detached"])
+def test_a_crop_that_is_drawn_alone_looks_as_in_the_whole_image(capture, monkeypatch, mode):
+    """And that crop alone is compared with its photo."""
+    views = {tuple(view.camera.center.tolist()): view for view in capture.train}
+    losses, residuals, found, corrected = [], [], [], SplatModel.corrected
+
+    def recorded(model, drawn, camera, *, head_window=None, **options):
+        view = corrected(model, drawn, camera, head_window=head_window, **options)
+        if head_window is not None:
+            here, seen = rows_and_columns(camera.view), camera.part(head_window).view
+            assert camera.view == seen.grown(model.head.halo, width=48, height=36) != Window(0, 0, 48, 36)
+            whole = camera.cropped(None)
+            with torch.no_grad():
+                image = corrected(model, model.draw(whole, sh_degree=0), whole, head_window=seen, **options)
+            for name in ("rgb", "rgb_base", "residual"):
+                torch.testing.assert_close(getattr(view, name), getattr(image, name)[here], rtol=1e-4, atol=1e-4)
+            shot = views[tuple(camera.center.tolist())]
+            loss = PhotoLoss((shot.image + (1 - shot.alpha)[..., None])[here])
+            losses.append(float(loss.in_phase(mode, image.rgb[here], image.rgb_base[here], head_window)))
+            residuals.append(float(view.residual.detach().abs().max()))
+        return view
+
+    monkeypatch.setattr(SplatModel, "corrected", recorded)
+    schedule = Schedule(40, sh_degree=0, head_share=0.75, mode=mode, crop_share=0.01, drawn="crop", head_rate=3e-3)
+    network = QnnConfig(channels=8, precision="fp32")
+    fit(capture, FitConfig(schedule, densification=None, head=network), on_step=found.append)
+    assert len(losses) == 10
+    assert residuals[-1] > 0.003
+    assert losses == pytest.approx([record.loss for record in found[30:]], rel=1e-3)
 
 
 def striped(camera) -> torch.Tensor:

@@ -7,21 +7,20 @@ from typing import cast
 
 import pytest
 import torch
+from photo_views import SMALL, believe, believing, miscoloured, spoilt, two_miscoloured, with_strip
 from torch import Tensor
 
 from qsplat.cameras import Window
 from qsplat.gaussians import Gaussians
 from qsplat.io.scene import View
 from qsplat.qnn import QnnConfig
-from qsplat.qnn.photo_head import GAIN, PhotoHead
-from qsplat.qnn.photos import PhotoConfig, PhotoQueries
+from qsplat.qnn.photo_head import PhotoHead
 from qsplat.render import rasterize
 from qsplat.training import plus
 from qsplat.training.fit import FitConfig, fit
 from qsplat.training.photo_head import (
     PhotoHeadTraining,
     ShownView,
-    fit_belief,
     leave_one_out_gain,
     photo_queries,
     settle_belief,
@@ -39,29 +38,8 @@ from qsplat.training.plus import (
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
 
-SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
 BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
 SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)
-
-
-def miscoloured(truth: Gaussians, seed: int = 0) -> Gaussians:
-    """Gaussians in the right places whose colours are off by the same from everywhere, as photos can tell."""
-    noise = torch.randn(truth.sh_dc.shape, generator=torch.Generator().manual_seed(seed))
-    return replace(truth, sh_dc=truth.sh_dc + 0.4 * noise)
-
-
-def believing(views: Sequence[ShownView], belief: float) -> PhotoHead:
-    """A head that believes the photos of ``views`` to the same extent everywhere."""
-    head = PhotoHead(SMALL)
-    believe(head, belief)
-    head.photos = photo_queries(views, PhotoConfig(count=3))
-    return head.requires_grad_(False)
-
-
-def believe(head: PhotoHead, belief: float) -> None:
-    with torch.no_grad():
-        cast(Tensor, head.stages[-1].weight).zero_()
-        cast(Tensor, head.stages[-1].bias).fill_(belief / GAIN)
 
 
 def psnr(model: PlusModel, views: Sequence[View]) -> float:
@@ -73,19 +51,13 @@ def photo_of(model: PlusModel, view: View) -> Tensor:
     return view.image if view.alpha is None else view.image + (1 - view.alpha)[..., None] * model.background
 
 
-def spoilt(views: Sequence[ShownView], index: int, poison: float) -> list[ShownView]:
-    """``views`` of which one has a photo of ``poison``."""
-    bad = replace(views[index], photo=torch.full_like(views[index].photo, poison))
-    return [bad if position == index else view for position, view in enumerate(views)]
-
-
 def same(first: Gaussians, second: Gaussians) -> bool:
     return all(torch.equal(value, getattr(second, name)) for name, value in vars(first).items())
 
 
 @pytest.fixture(scope="module")
 def model(truth) -> PlusModel:
-    return PlusModel((miscoloured(truth, 0), miscoloured(truth, 1)), background=torch.tensor([0.1, 0.2, 0.3]))
+    return two_miscoloured(truth)
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +188,6 @@ def test_the_gain_of_a_view_does_not_come_from_its_own_photo(views):
         assert leave_one_out_gain(believing(spoilt(views, index, poison), 1.0), alone) == expected
         others = leave_one_out_gain(believing(spoilt(views, index + 1, poison), 1.0), alone)
         assert others != expected, "the photos of other views are read"
-
-
-def with_strip(views: Sequence[ShownView], value: float) -> list[ShownView]:
-    """``views`` with a masked strip in which the photos are ``value``."""
-    mask = torch.ones(36, 48, dtype=torch.bool)
-    mask[:, 20:30] = False
-    filled = [torch.where(mask[..., None], view.photo, torch.tensor(value)) for view in views]
-    return [replace(view, mask=mask, photo=photo) for view, photo in zip(views, filled, strict=True)]
 
 
 def test_masked_pixels_of_a_photo_are_never_read(views):
@@ -403,106 +367,6 @@ def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture,
     assert not same(asked[0].gaussians, clean.model.sets[-1])
     expected = PlusModel((asked[0].gaussians,), background=clean.model.background).shown(capture.train)
     assert all(torch.equal(one.image, other.image) for one, other in zip(told[0], expected, strict=True))
-
-
-def test_the_belief_is_that_of_least_squares_over_unseen_views(views):
-    """Photos that say half of what is missing are believed twice, and the network as far as it adds to that."""
-    head, unseen = believing(views, 0.0), [1, 5, 9]
-    half = []
-    for index, view in enumerate(views):
-        told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
-        half.append(replace(view, photo=view.image + 2 * told) if index in unseen else view)
-    gain = fit_belief(head, photo_queries(half), half, unseen)
-    assert gain > 3
-    everywhere, share = head.belief.tolist()
-    assert share == 0
-    assert 1 < everywhere < 3
-
-
-def test_the_belief_decides_the_residual(views):
-    head, camera = believing(views, 0.4), views[0].camera
-    channels = head.photos.without(0)(camera, views[0].depth)
-    signal, queries = views[0].image.permute(2, 0, 1)[None], channels.permute(2, 0, 1)[None]
-    for belief, expected in (((0.0, 1.0), 0.4), ((0.7, 0.0), 0.7), ((0.7, 0.5), 0.9)):
-        head.belief.copy_(torch.tensor(belief))
-        told = queries[:, :3] / head.photos.SCALE
-        torch.testing.assert_close(head(signal, queries), expected * told, rtol=1e-4, atol=1e-6)
-
-
-def test_photos_that_are_wrong_everywhere_are_not_believed(views):
-    head = believing(views, 1.0)
-    wrong = []
-    for index, view in enumerate(views):
-        told = head.photos.without(index)(view.camera, view.depth)[..., :3] / head.photos.SCALE
-        wrong.append(replace(view, photo=view.image - told) if index in (2, 8) else view)
-    assert fit_belief(head, photo_queries(wrong), wrong, [2, 8]) == pytest.approx(0, abs=0.3)
-    assert head.belief.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("poison", [math.nan, 1e6])
-def test_the_belief_of_a_view_does_not_come_from_its_own_photo_as_a_source(views, poison):
-    """What a view reads: its photo is what it is judged by, and that alone."""
-    head, read, forward = believing(views, 1.0), [], PhotoHead.forward
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            PhotoHead, "forward", lambda self, signal, queries: read.append(queries) or forward(self, signal, queries)
-        )
-        for photos in (views, spoilt(views, 3, poison)):
-            fit_belief(head, photo_queries(photos), photos, [3])
-    half = len(read) // 2
-    assert half > 0
-    assert all(torch.equal(one, other) for one, other in zip(read[:half], read[half:], strict=True))
-
-
-def test_masked_views_count_where_they_count(views):
-    masked, poisoned = with_strip(views, 0.5), with_strip(views, 0.0)
-    beliefs = []
-    for photos in (masked, poisoned):
-        head = believing(photos, 0.5)
-        fit_belief(head, photo_queries(photos), photos, [2, 7])
-        beliefs.append(head.belief.tolist())
-    assert beliefs[0] == beliefs[1]
-
-
-def test_unseen_views_of_which_no_pixel_counts_decide_nothing(views):
-    hidden = torch.zeros(36, 48, dtype=torch.bool)
-    some = [replace(view, mask=hidden) if index in (2, 7) else view for index, view in enumerate(views)]
-    head = believing(some, 0.5)
-    gain = settle_belief(head, some, [2, 7], lambda: (photo_queries(some), some))
-    assert gain == leave_one_out_gain(head, some)
-    assert head.belief.tolist() == [0, 1]
-    settle_belief(head, views, [2, 7], lambda: (photo_queries(views), views))
-    assert head.belief.tolist() != [0, 1]
-
-
-def residuals(views: Sequence[ShownView], head: PhotoHead, index: int) -> tuple[Tensor, Tensor]:
-    """What the photos say a view lacks, and the share of it that the network of ``head`` believes."""
-    channels = photo_queries(views).without(index)(views[index].camera, views[index].depth)
-    signal, queries = views[index].image.permute(2, 0, 1)[None], channels.permute(2, 0, 1)[None]
-    return channels[..., :3] / PhotoQueries.SCALE, head(signal, queries)[0].permute(1, 2, 0).detach()
-
-
-def test_both_parts_of_the_belief_are_found(views):
-    torch.manual_seed(5)
-    head, unseen = PhotoHead(SMALL).requires_grad_(False), [1, 5, 9]
-    cast(Tensor, head.stages[-1].weight).normal_(std=0.3)
-    made = list(views)
-    for index in unseen:
-        everywhere, network = residuals(views, head, index)
-        made[index] = replace(views[index], photo=views[index].image + 0.8 * everywhere + 0.5 * network)
-    assert fit_belief(head, photo_queries(views), made, unseen) > 20
-    torch.testing.assert_close(head.belief, torch.tensor([0.8, 0.5]), rtol=1e-3, atol=1e-3)
-
-
-def test_views_count_relative_to_their_errors_and_are_judged_by_the_others(views):
-    """One view lacks all that the photos say, another a fifth of it."""
-    head, unseen, made = believing(views, 0.0), [1, 6], list(views)
-    for index, share in zip(unseen, (1.0, 0.2), strict=True):
-        dark = 0.5 * views[index].image
-        made[index] = replace(views[index], image=dark, photo=dark + share * residuals(views, head, index)[0])
-    gain = fit_belief(head, photo_queries(views), made, unseen)
-    assert head.belief.tolist() == pytest.approx([(1 / 1 + 1 / 0.2) / (1 / 1 + 1 / 0.2**2), 0], abs=1e-3)
-    assert gain == pytest.approx(-10 * (math.log10(0.8**2) + math.log10(0.8**2 / 0.2**2)) / 2, abs=0.2)
 
 
 @pytest.mark.parametrize("unseen", [-1, 1])

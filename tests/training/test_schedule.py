@@ -50,6 +50,7 @@ def test_full_resolution_and_no_head_can_be_asked_for():
         ({"downscales": -1}, "downscales=-1"),
         ({"head_rate": 0.0}, "head_rate=0.0"),
         ({"head_rate": math.nan}, "head_rate=nan"),
+        ({"drawn": "crop", "mode": "frozen"}, "drawn='crop' with mode='frozen'"),
     ],
 )
 def test_an_impossible_plan_is_refused(wrong, said):
@@ -72,7 +73,10 @@ def test_the_phase_after_the_switch_on_is_the_mode(mode):
     assert [schedule.phase_at(step) for step in (49, 50, 99)] == ["splatting", mode, mode]
 
 
-@pytest.mark.parametrize(("name", "known"), [("mode", "joint, detached, frozen"), ("head_decay", "cosine, constant")])
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("mode", "joint, detached, frozen"), ("drawn", "image, crop"), ("head_decay", "cosine, constant")],
+)
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(name, known):
     """Past the annotations, which the tests execute and a program does not."""
     schedule = Schedule(100)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from qsplat.cameras import Window
 from qsplat.training.targets import Target
 
 
@@ -39,6 +40,21 @@ def test_the_background_shows_where_the_photo_is_transparent(capture):
     torch.testing.assert_close(over[0, 0], view.image[0, 0] + (1 - corner) * red)
     opaque = Target.of(replace(view, alpha=None), 1, "cpu").over(red)
     assert torch.equal(opaque, view.image)
+
+
+def test_a_part_is_that_of_photo_coverage_mask_and_camera(capture):
+    mask = torch.rand(36, 48, generator=torch.Generator().manual_seed(0)) > 0.5
+    whole, black = Target.of(replace(capture.train[0], mask=mask), 1, "cpu"), torch.zeros(3)
+    part = whole.part(Window(5, 8, 20, 10)).part(Window(2, 1, 6, 4))
+    rows, columns = slice(9, 13), slice(7, 13)
+    assert torch.equal(part.over(black), whole.over(black)[rows, columns])
+    assert torch.equal(part.over(1 - black), whole.over(1 - black)[rows, columns])
+    assert torch.equal(part.mask, mask[rows, columns])
+    assert torch.equal(part.camera.pixel_centers(), whole.camera.pixel_centers()[rows, columns])
+    bare = Target.of(replace(capture.train[0], alpha=None), 1, "cpu").part(Window(0, 0, 3, 2))
+    assert bare.alpha is None
+    assert bare.mask is None
+    assert bare.image.shape == (2, 3, 3)
 
 
 def test_no_photo_shrinks_below_one_pixel(capture):

@@ -25,7 +25,7 @@ class Window:
         right, bottom = min(width, self.x + self.width + margin), min(height, self.y + self.height + margin)
         return Window(left, top, right - left, bottom - top)
 
-    def inside(self, other: Window) -> Window:
+    def relative_to(self, other: Window) -> Window:
         """This rectangle in pixels of ``other``, which lies in the same image."""
         return Window(self.x - other.x, self.y - other.y, self.width, self.height)
 

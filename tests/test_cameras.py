@@ -49,7 +49,7 @@ def test_a_window_grows_as_far_as_the_image():
     assert window.grown(2, width=20, height=20) == Window(1, 0, 8, 8)
     assert window.grown(2, width=8, height=7) == Window(1, 0, 7, 7)
     assert window.grown(0, width=8, height=7) == window
-    assert window.inside(Window(1, 0, 8, 8)) == Window(2, 1, 4, 5)
+    assert window.relative_to(Window(1, 0, 8, 8)) == Window(2, 1, 4, 5)
 
 
 def test_resizing_keeps_the_directions_of_the_corners():

@@ -55,7 +55,7 @@ def crop_residual(
             )
         return _residual(head, image, queries, window)
     read = window.grown(head.halo, width=width, height=height)
-    return _residual(head, image, queries, read)[rows_and_columns(window.inside(read))]
+    return _residual(head, image, queries, read)[rows_and_columns(window.relative_to(read))]
 
 
 def window_residual(

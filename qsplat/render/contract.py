@@ -107,5 +107,11 @@ class Rendering:
     trace: Trace
 
     def over(self, background: Float[Tensor, "#h #w c"] | Float[Tensor, " c"]) -> Float[Tensor, "h w c"]:
-        """The channels composited over ``background``, one value per channel or an image."""
-        return self.color + (1 - self.alpha)[..., None] * background.to(self.color)
+        """The channels composited over ``background``, one value per channel or an image.
+
+        On a CPU, where it costs nothing to look, they are given as they are over black.
+        """
+        under = background.to(self.color)
+        if under.device.type == "cpu" and not under.requires_grad and not bool(under.any()):
+            return self.color
+        return self.color + (1 - self.alpha)[..., None] * under

@@ -73,4 +73,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds={self.seeds}: a scene without points needs at least 1 to start from")
+        if self.schedule.drawn == "crop" and self.densification is not None and self.densification.with_head:
+            raise ValueError(
+                "drawn='crop' with densification.with_head: only whole images show where Gaussians are missing; leave "
+                "one of them out"
+            )
         check_average_share(self.average_share, self.schedule.with_head(self.head), self.densification)

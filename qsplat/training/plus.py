@@ -274,23 +274,23 @@ def finish_plus(
     )
     head.eval().requires_grad_(False)
 
-    gain = settle_plus(head, views, model, witness, scene.train, config, cameras=cameras)
+    gain = settle_plus(head, views, model=model, witness=witness, photos=scene.train, config=config, cameras=cameras)
     return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)
 
 
 def settle_plus(
     head: PhotoHead,
     shown: Sequence[ShownView],
+    *,
     model: PlusModel,
     witness: Witness | None,
     photos: Sequence[TrainingView],
     config: PlusConfig,
-    *,
     cameras: Sequence[Camera] | None = None,
     chosen: Sequence[int] | None = None,
 ) -> float:
-    """Let ``witness`` tell how far to believe ``head``, which is on the sets of ``model``; ``shown`` is what these make
-    of ``photos``. Without a witness ``chosen`` ones of them, or all, judge it by leave-one-out.
+    """Let ``witness`` tell how far to believe ``head``, which is on the sets of ``model``; ``shown`` is what the
+    sets show of ``photos``. Without a witness ``chosen`` ones of them, or all, judge it by leave-one-out.
 
     Returns:
         The gain in dB, as of ``settle_belief``.

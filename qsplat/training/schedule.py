@@ -21,7 +21,7 @@ Phase = Literal["splatting", "joint", "detached", "frozen"]
 Decay = Literal["cosine", "constant"]
 Drawn = Literal["image", "crop"]
 """What is drawn, and compared with the photo, in a step in which a head sees a crop of the image and Gaussians move:
-all of the image, or that crop and what the head reads around it."""
+all of the image, or that crop and what the head reads around it, whose pixels then count as much as in the image."""
 
 CROP_SHARES: Mapping[HeadMode, float] = {"joint": 0.01, "detached": 0.01, "frozen": 0.16}
 """Shares of an image that a head sees in a step on a CPU: beside Gaussians that move so little that a step is not much
@@ -46,7 +46,7 @@ class Schedule:
         crop_share: share of the image's pixels that the head sees in a step; 1 for whole images, which a GPU can
             afford; None for that of ``CROP_SHARES``, which are for a CPU, as far as the head allows (``with_head``).
         drawn: what the rasterizer draws for a head that sees a crop. With "crop" only the Gaussians of that crop learn
-            from the photo, which loses much quality (docs/performance.md).
+            from the photo, which loses quality (docs/performance.md).
         head_rate: learning rate of the head at its switch-on.
         head_decay: how the rate goes on: by a cosine to 0 at the end of the run, or constant.
 
@@ -89,6 +89,8 @@ class Schedule:
             raise ValueError(
                 "drawn='crop' with mode='frozen': Gaussians that no longer move are drawn once; leave it out"
             )
+        if self.drawn == "crop" and self.crop_share == 1:
+            raise ValueError("drawn='crop' with crop_share=1: a crop is a part of the image; leave one of them out")
 
     @property
     def head_start(self) -> int:
@@ -116,10 +118,10 @@ class Schedule:
             return replace(self, head_share=1.0)
         if head.halo is not None:
             return self
-        if self.crop_share not in (None, 1):
+        if self.crop_share not in (None, 1) or self.drawn == "crop":
+            share = f"crop_share={self.crop_share}" if self.drawn == "image" else "drawn='crop'"
             raise ValueError(
-                f"crop_share={self.crop_share} with {type(head.convolution).__name__}: its residual depends on the "
-                "whole image; leave the crop share out or give 1"
+                f"{share} with {type(head.convolution).__name__}: its residual depends on the whole image; leave it out"
             )
         return replace(self, crop_share=1.0)
 

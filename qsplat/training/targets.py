@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qsplat.cameras import Camera, Window
+from qsplat.qnn import QNN
 from qsplat.qnn.images import rows_and_columns
 from qsplat.training.seeding import Photo
 
@@ -51,6 +52,11 @@ class Target:
             mask=None if mask is None else mask.to(device),
         )
 
+    @property
+    def counted(self) -> int:
+        """How many pixels count."""
+        return self.image.shape[0] * self.image.shape[1] if self.mask is None else int(self.mask.sum())
+
     def part(self, window: Window) -> Target:
         """That of the pixels in ``window``, given in pixels of the image."""
         here = rows_and_columns(window)
@@ -64,6 +70,20 @@ class Target:
     def over(self, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
         """The photo in front of ``background``."""
         return self.image if self.alpha is None else self.image + (1 - self.alpha)[..., None] * background
+
+
+def drawn_alone(target: Target, window: Window, head: QNN) -> tuple[Target, Window]:
+    """What has to be drawn of ``target`` for ``head`` to see the crop ``window``, and where in that the crop lies: the
+    crop and what the head reads around it; all of the target where none of these pixels counts.
+
+    Raises:
+        ValueError: the head's residual depends on all of the image.
+    """
+    if head.halo is None:
+        raise ValueError("the head's residual depends on all of the image: a crop cannot be drawn alone")
+    drawn = window.grown(head.halo, width=target.camera.view.width, height=target.camera.view.height)
+    part = target.part(drawn)
+    return (part, window.relative_to(drawn)) if part.counted else (target, window)
 
 
 def averaged(image: Float[Tensor, "h w c"], height: int, width: int) -> Float[Tensor, "v u c"]:

@@ -25,7 +25,7 @@ from qsplat.training.randomness import PhotoOrder, Randomness, branched, generat
 from qsplat.training.schedule import Phase
 from qsplat.training.seeding import seed_in_view
 from qsplat.training.state import TrainingState, detached_copies
-from qsplat.training.targets import Target
+from qsplat.training.targets import Target, drawn_alone
 from qsplat.training.threads import share_threads
 
 
@@ -219,19 +219,17 @@ class Training:
     def _take(self, step: int, key: tuple[int, int]) -> tuple[Tensor, ViewOutputs, PhotoLoss]:
         """Move what the phase moves, once, by the photo ``key``; the loss before that, the view, and what it was
         compared with."""
-        config, phase, target = self.config, self.schedule.phase_at(step), self._targets[key]
+        config, phase, whole = self.config, self.schedule.phase_at(step), self._targets[key]
         background = self._background
-        if config.random_background and target.alpha is not None:
+        if config.random_background and whole.alpha is not None:
             background = torch.rand(3, device=background.device)
         gaussians = self._parts.gaussians
         head = None if phase == "splatting" else self._parts.head
         model = SplatModel(gaussians, head, background, self._raster)
-        whole = target.camera.view
-        window = self.schedule.head_window_at(step, width=whole.width, height=whole.height, generator=self._crops)
+        target, size = whole, whole.camera.view
+        window = self.schedule.head_window_at(step, width=size.width, height=size.height, generator=self._crops)
         if head is not None and window is not None and self.schedule.drawn == "crop":
-            assert head.halo is not None
-            drawn = window.grown(head.halo, width=whole.width, height=whole.height)
-            target, window = target.part(drawn), window.inside(drawn)
+            target, window = drawn_alone(whole, window, head)
         camera = target.camera
         view = model.corrected(
             self._drawn_by(model, step, key, camera), camera, head_window=window, detached=phase == "detached"
@@ -241,7 +239,10 @@ class Training:
         if phase == "frozen":
             loss.backward()
         else:
-            (loss + regularization(gaussians, config.densification)).backward()
+            total = loss + regularization(gaussians, config.densification)
+            if target is not whole:
+                total = total * (target.counted / whole.counted)
+            total.backward()
         self._parts.move(step, view, camera)
         return loss.detach(), view, against
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from statistics import mean, median
 from typing import Any
 
@@ -71,13 +72,13 @@ def targets_of_programs(startup: Any, ns_train: Any) -> Table:
 def targets_of_crops(found: Any) -> Table:
     """The aims of training the head on crops: what they may take and what they may lose."""
     lines = []
-    for scene in dict.fromkeys(row["scene"] for row in found):
-        crops = [row for row in found if row["scene"] == scene and row["variant"] == "crops"]
+    for scene, variant in itertools.product(dict.fromkeys(row["scene"] for row in found), ("crops", "crops alone")):
+        crops = [row for row in found if row["scene"] == scene and row["variant"] == variant]
         whole = [row for row in found if row["scene"] == scene and row["variant"] == "whole images"]
         loss = mean(full["psnr"] - crop["psnr"] for crop, full in zip(crops, whole, strict=True))
         ratio = median(row["joint_ms"] / row["splatting_ms"] for row in crops)
         count = number(median(row["gaussians"] for row in crops))
-        name = f"crops, {scene}, {len(crops)} seeds, about {count} Gaussians"
+        name = f"{variant}, {scene}, {len(crops)} seeds, about {count} Gaussians"
         lines.append(aim(f"{name}: loss against whole images", 0.05, round(loss, 3), "dB"))
         lines.append(aim(f"{name}: joint iteration against one of the splatting phase", 1.5, ratio, "times"))
     return lines

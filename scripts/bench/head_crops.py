@@ -1,13 +1,13 @@
 """What it costs, in time and in quality, that the head sees a crop of each training image and not the whole.
 
     python scripts/bench/head_crops.py DIR [DIR ...] [--max-side N] [--seeds N] [--iterations N] [--gaussians N]
-                                       [--crop-share S] [--alone-share S] [--json FILE]
+                                       [--crop-share S] [--json FILE]
 
 Trains every scene (a folder with photos and transforms.json) four times per seed: Gaussians alone, then with the head
 on whole images, then with the head on crops of images that are drawn and compared whole, then with the head on crops
-that alone are drawn and compared. The steps before the head's switch-on and the order of the photos are the
-same in all four. Prints the PSNR of the held-out views, and the time of a joint iteration as a multiple of one
-without the head (medians of the same run's steps).
+of images of which nothing else is drawn and compared, but what the head reads around them. The steps before the head's
+switch-on and the order of the photos are the same in all four. Prints the PSNR of the held-out views, and the time of a
+joint iteration as a multiple of one without the head (medians of the same run's steps).
 """
 
 from __future__ import annotations
@@ -60,13 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="S",
         help="share of the pixels that the head sees (default 0.01)",
     )
-    options.add_argument(
-        "--alone-share",
-        type=share,
-        default=0.04,
-        metavar="S",
-        help="share of the pixels that is drawn where the crop alone is (default 0.04)",
-    )
     given = options.parse_args(arguments)
     use_threads(None)
     return run(lambda: measure(given))
@@ -115,7 +108,7 @@ def train(scene: Scene, variant: str, seed: int, given: argparse.Namespace) -> R
     from qsplat.training.fit import FitConfig, fit
     from qsplat.training.schedule import Schedule
 
-    seen = {"whole images": 1.0, "crops alone": given.alone_share}.get(variant, given.crop_share)
+    seen = 1.0 if variant == "whole images" else given.crop_share
     config = FitConfig(
         schedule=Schedule(given.iterations, crop_share=seen, drawn="crop" if variant == "crops alone" else "image"),
         densification=DefaultDensification(max_gaussians=given.gaussians),

@@ -165,7 +165,13 @@ class PhotoHeadStage:
 
     def finish(self) -> None:
         gain = settle_plus(
-            self.head, self._views, self._sets, self._witness, self._photos, self._config, chosen=self._judged
+            self.head,
+            self._views,
+            model=self._sets,
+            witness=self._witness,
+            photos=self._photos,
+            config=self._config,
+            chosen=self._judged,
         )
         self.kept = gain >= LEAST_GAIN
 

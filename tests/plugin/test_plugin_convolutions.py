@@ -47,7 +47,7 @@ def test_a_network_that_needs_all_of_an_image_learns_on_whole_images_and_says_so
     [
         (
             {"convolution": "fdconv", "crop_share": 0.1},
-            "crop_share=0.1 with FDConv: .* leave the crop share out or give 1",
+            "crop_share=0.1 with FDConv: .* leave it out",
         ),
         ({"convolution": "fdconv", "kernel": 5}, "kernel=5 with FDConv: choose 1 or 3"),
         ({"convolution": "fdconv", "channels": 8}, "channels=8 with FDConv: choose 17 or more"),

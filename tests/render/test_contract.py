@@ -51,6 +51,17 @@ def test_no_splats_leave_the_background(backend):
     assert image.trace.radii.shape == (0,)
 
 
+def test_a_black_background_adds_nothing(backend):
+    image, black = backend(one_splat()[0], camera(), RasterConfig()), torch.zeros(3)
+    assert image.alpha.max() > 0.5
+    assert torch.equal(image.over(black), image.color + (1 - image.alpha)[..., None] * black)
+    corner = torch.zeros(27, 34, 3).index_fill(1, torch.tensor([0]), 0.7)
+    assert torch.equal(image.over(corner)[:, 0], (image.color + (1 - image.alpha)[..., None] * corner)[:, 0])
+    learnt = black.clone().requires_grad_()
+    image.over(learnt).sum().backward()
+    torch.testing.assert_close(learnt.grad, (1 - image.alpha).sum().expand(3).to(learnt))
+
+
 def test_no_splats_have_empty_gradients(backend):
     nothing = Splats(**{name: None if value is None else value[:0] for name, value in vars(one_splat()[0]).items()})
     result = drawing(backend, nothing, camera(), RasterConfig())

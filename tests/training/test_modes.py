@@ -21,7 +21,9 @@ from qsplat.training.losses import photometric_loss
 from qsplat.training.model import SplatModel
 from qsplat.training.objective import PhotoLoss
 from qsplat.training.parameters import gaussians_of, parameters_of
+from qsplat.training.parts import Parts
 from qsplat.training.schedule import CROP_SHARES, HeadMode, Schedule
+from qsplat.training.targets import Target, drawn_alone
 from qsplat.training.training import Training
 
 SMALL = QnnConfig(channels=8)
@@ -169,9 +171,10 @@ def test_crops_are_larger_where_nothing_else_is_computed():
 
 @pytest.mark.parametrize("mode", ["joint", "detached"])
 def test_a_crop_that_is_drawn_alone_looks_as_in_the_whole_image(capture, monkeypatch, mode):
-    """And that crop alone is compared with its photo."""
+    """That crop alone is compared with its photo, and its pixels count as much as in the image."""
     views = {tuple(view.camera.center.tolist()): view for view in capture.train}
-    losses, residuals, found, corrected = [], [], [], SplatModel.corrected
+    losses, gradients, residuals, found, taken = [], [], [], [], []
+    corrected, move = SplatModel.corrected, Parts.move
 
     def recorded(model, drawn, camera, *, head_window=None, **options):
         view = corrected(model, drawn, camera, head_window=head_window, **options)
@@ -179,23 +182,58 @@ def test_a_crop_that_is_drawn_alone_looks_as_in_the_whole_image(capture, monkeyp
             here, seen = rows_and_columns(camera.view), camera.part(head_window).view
             assert camera.view == seen.grown(model.head.halo, width=48, height=36) != Window(0, 0, 48, 36)
             whole = camera.cropped(None)
-            with torch.no_grad():
-                image = corrected(model, model.draw(whole, sh_degree=0), whole, head_window=seen, **options)
+            image = corrected(model, model.draw(whole, sh_degree=0), whole, head_window=seen, **options)
             for name in ("rgb", "rgb_base", "residual"):
                 torch.testing.assert_close(getattr(view, name), getattr(image, name)[here], rtol=1e-4, atol=1e-4)
             shot = views[tuple(camera.center.tolist())]
             loss = PhotoLoss((shot.image + (1 - shot.alpha)[..., None])[here])
-            losses.append(float(loss.in_phase(mode, image.rgb[here], image.rgb_base[here], head_window)))
+            losses.append(loss.in_phase(mode, image.rgb[here], image.rgb_base[here], head_window))
+            share = camera.view.width * camera.view.height / (48 * 36)
+            gradients.append(torch.autograd.grad(share * losses[-1], model.gaussians.sh_dc)[0])
             residuals.append(float(view.residual.detach().abs().max()))
         return view
 
+    def moved(parts, *details):
+        taken.append(parts.parameters["features_dc"].grad.clone())
+        move(parts, *details)
+
     monkeypatch.setattr(SplatModel, "corrected", recorded)
+    monkeypatch.setattr(Parts, "move", moved)
     schedule = Schedule(40, sh_degree=0, head_share=0.75, mode=mode, crop_share=0.01, drawn="crop", head_rate=3e-3)
     network = QnnConfig(channels=8, precision="fp32")
     fit(capture, FitConfig(schedule, densification=None, head=network), on_step=found.append)
     assert len(losses) == 10
     assert residuals[-1] > 0.003
-    assert losses == pytest.approx([record.loss for record in found[30:]], rel=1e-3)
+    assert [float(loss) for loss in losses] == pytest.approx([record.loss for record in found[30:]], rel=1e-3)
+    for expected, gradient in zip(gradients, taken[30:], strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_pixels_of_a_crop_that_is_drawn_alone_count_as_in_the_image(capture):
+    """The gradients of crops that cover a masked image add up to those of the image: each pixel counts once."""
+    mask = torch.rand(36, 48, generator=torch.Generator().manual_seed(0)) > 0.5
+    whole, head = Target.of(replace(capture.train[0], mask=mask), 1, "cpu"), awake()
+    image = torch.rand(36, 48, 3, generator=torch.Generator().manual_seed(1))
+    parts = [drawn_alone(whole, Window(0, 0, 20, 32), head), drawn_alone(whole, Window(28, 0, 20, 36), head)]
+    total = 0.0
+    for part, window in parts:
+        assert (part.camera.view.width, window.width) == (24, 20)
+        assert part.counted == int(part.mask.sum())
+        here = rows_and_columns(part.camera.view)
+        loss = PhotoLoss(part.over(torch.zeros(3)), part.mask, ssim_weight=0.0).of(image[here])
+        total += float(loss) * part.counted / whole.counted
+    expected = PhotoLoss(whole.over(torch.zeros(3)), whole.mask, ssim_weight=0.0).of(image)
+    assert total == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_crop_in_which_nothing_counts_is_not_drawn_alone(capture):
+    mask = torch.zeros(36, 48, dtype=torch.bool)
+    mask[:, 40:] = True
+    views = tuple(replace(view, mask=mask) for view in capture.train)
+    schedule, found = Schedule(40, head_share=0.5, crop_share=0.01, drawn="crop"), []
+    fit(replace(capture, train=views), FitConfig(schedule, densification=None, head=SMALL), on_step=found.append)
+    assert all(math.isfinite(record.psnr) and record.loss > 0 for record in found)
+    assert drawn_alone(Target.of(views[0], 1, "cpu"), Window(0, 0, 24, 24), awake())[0].camera.view.width == 48
 
 
 def striped(camera) -> torch.Tensor:

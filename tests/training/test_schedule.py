@@ -8,6 +8,7 @@ import torch
 from qsplat.qnn import QnnConfig
 from qsplat.qnn.convolutions import FDConv
 from qsplat.training.config import FitConfig
+from qsplat.training.densification import DefaultDensification
 from qsplat.training.schedule import Schedule
 
 
@@ -51,6 +52,7 @@ def test_full_resolution_and_no_head_can_be_asked_for():
         ({"head_rate": 0.0}, "head_rate=0.0"),
         ({"head_rate": math.nan}, "head_rate=nan"),
         ({"drawn": "crop", "mode": "frozen"}, "drawn='crop' with mode='frozen'"),
+        ({"drawn": "crop", "crop_share": 1.0}, "drawn='crop' with crop_share=1"),
     ],
 )
 def test_an_impossible_plan_is_refused(wrong, said):
@@ -92,4 +94,8 @@ def test_a_head_that_needs_all_of_an_image_is_never_shown_a_crop():
         assert Schedule(100, crop_share=share).with_head(local).crop_share == share
     with pytest.raises(ValueError, match=r"crop_share=0.5 with FDConv"):
         FitConfig(Schedule(100, crop_share=0.5), head=whole)
+    with pytest.raises(ValueError, match=r"drawn='crop' with FDConv"):
+        FitConfig(Schedule(100, drawn="crop"), head=whole)
+    with pytest.raises(ValueError, match=r"drawn='crop' with densification.with_head"):
+        FitConfig(Schedule(100, drawn="crop"), densification=DefaultDensification(with_head=True))
     assert Schedule(100).with_head(None).head_start == 100

@@ -31,7 +31,7 @@ class QnnOptions:
     """Hidden channels. 16, 64 and 128 gained the same on finished Gaussians, within 0.01 dB (docs/qnn.md)."""
     architecture: Architecture = QnnConfig.architecture
     """cnn: convolutions. rffca: one convolution, after which each pixel attends to waves of its queries; on a CPU it
-    takes 8 times as long on crops, and 14 times to show a whole image."""
+    takes 8 to 9 times as long on crops, and 12 times to show a whole image."""
     sigma: float = Tokens.sigma
     """Of rffca: the lowest waves have a standard deviation of 1/sigma radians per unit, and those of the top octave 8
     times as much; an image or a scene is two units wide."""

@@ -163,6 +163,7 @@ _PLUS: tuple[Variant, ...] = (
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' or more, as iterations", "plus"),
     Plain("averaged-time-plus", "photos", "the same, averaged over the last tenth of them", "plus", averaged=True),
     Plus("plus-averaged", "photo-parts", "as plus, but each set is averaged over the last tenth", averaged=True),
+    Plus("plus-unseen-4", "photo-parts", "every 4th photo is kept from the last set, not every 8th", unseen=4),
     Plain(
         "alone-gaussians-plus",
         "photo-parts",

@@ -89,13 +89,13 @@ def measure(given: argparse.Namespace) -> None:
 
 
 def share(text: str) -> float:
-    """The number in ``text``, above 0 and at most 1."""
+    """The number in ``text``, above 0 and below 1."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a share above 0 and at most 1")
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share above 0 and below 1")
     return value
 
 

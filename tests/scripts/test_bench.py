@@ -301,6 +301,7 @@ def test_ns_train_is_timed_by_its_median_step(settings):
         ("convolutions", "--channels 16", "channels=16 with FDConv: choose 17 or more"),
         ("head_crops", "nowhere", "nowhere is not a folder"),
         ("head_crops", "nowhere --crop-share 0", "'0': give a share above 0"),
+        ("head_crops", "nowhere --crop-share 1", "'1': give a share above 0 and below 1"),
         ("head_crops", "nowhere --iterations 4", "--iterations 4: a phase is timed from 20 on"),
         ("ns_train", "--iterations 1", "--iterations 1: a median is taken from 10 on"),
         ("ns_train", "--scene nowhere", "nowhere has no transforms.json: give the folder"),

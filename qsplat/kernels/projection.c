@@ -50,7 +50,7 @@ static void forward_group(const Job *job, int64_t first, int lanes) {
         float poison = 0; /* NaN as soon as one feature is not finite */
         for (int k = 0; k < p->features_width; k++) poison += features[k] * 0.0f;
         if (visible[i] && poison == 0) {
-            memcpy(record, row, (size_t)(RECORD + colors) * sizeof(float));
+            copy_record(record, row, colors);
             for (int k = 0; k < p->features_width; k++) record[RECORD + colors + k] = features[k];
             memcpy(p->means2d + 2 * splat, row + 8, 2 * sizeof(float));
             p->radii[splat] = radii[i];

@@ -28,7 +28,9 @@ typedef struct {
     vfloat factor;                    /* of the opacity, for antialiasing */
 } Group;
 
+/* Also asks for the harmonics of the next sixteen, which are most of what is read. */
 INLINE void load(const Projection *p, int64_t first, int lanes, vint wanted, Group *g) {
+    if (p->harmonics) prefetch(p->sh + (first + LANES) * 3 * p->harmonics, LANES * 3 * p->harmonics);
     float rows[LANES][LANES] __attribute__((aligned(64))) = {{0}};
     for (int i = 0; i < lanes; i++) {
         memcpy(rows[i], p->means + (first + i) * 3, 3 * sizeof(float));
@@ -90,14 +92,17 @@ INLINE void project(const Projection *p, Group *g) {
 INLINE void load_sh(const Projection *p, int64_t first, int lanes, vfloat *sh) {
     const int width = 3 * p->harmonics;
     for (int from = 0; from < width; from += LANES) {
-        float rows[LANES][LANES] __attribute__((aligned(64)));
-        int some = width - from < LANES ? width - from : LANES;
-        if (lanes < LANES || some < LANES) memset(rows, 0, sizeof rows);
-        for (int i = 0; i < lanes; i++)
-            memcpy(rows[i], p->sh + (first + i) * width + from, (size_t)some * sizeof(float));
-        transpose((vfloat *)rows);
-        memcpy(sh + from, rows, sizeof rows);
+        vfloat *rows = sh + from;
+        if (lanes < LANES) memset(rows, 0, LANES * sizeof *rows);
+        for (int i = 0; i < lanes; i++) rows[i] = load_first(p->sh + (first + i) * width + from, width - from);
+        transpose(rows);
     }
+}
+
+/* A record up to its features. Copies of a size that is known are not left to the C library. */
+INLINE void copy_record(float *to, const float *from, int colors) {
+    memcpy(to, from, RECORD * sizeof(float));
+    if (colors) memcpy(to + RECORD, from + RECORD, 3 * sizeof(float));
 }
 
 /* Unit directions from the camera centre and the distances. */

@@ -34,13 +34,19 @@ INLINE void quaternion_backward(const Group *g, vfloat r[3][3], vfloat *grad_qua
     for (int i = 0; i < 4; i++) grad_quat[i] = (v[i] - g->unit[i] * along) / g->length;
 }
 
+/* Lanes a, b, c, a, b, c and so on. */
+INLINE vfloat in_turn(vfloat a, vfloat b, vfloat c) {
+    vfloat both = shuffle(a, b, 0, 17, 2, 3, 20, 5, 6, 23, 8, 9, 26, 11, 12, 29, 14, 15);
+    return shuffle(both, c, 0, 1, 18, 3, 4, 21, 6, 7, 24, 9, 10, 27, 12, 13, 30, 15);
+}
+
 /* Gradients through colour: writes those of the harmonics, returns those of the mean (through the direction). */
-static void color_backward(const Job *job, const Group *g, int64_t first, int lanes, const vfloat *grad,
+static void color_backward(const Job *job, const Group *group, int64_t first, int lanes, const vfloat *grad,
                            vfloat *grad_mean) {
     const Projection *p = job->p;
     const int width = 3 * p->harmonics;
     vfloat sh[MAX_HARMONICS * 3], basis[MAX_HARMONICS], along[MAX_HARMONICS], direction[3], slope[3];
-    vfloat distance = view_direction(job, g, direction);
+    vfloat distance = view_direction(job, group, direction);
     sh_basis(direction, p->harmonics, basis);
     if (p->grad_means || p->grad_pose) {
         load_sh(p, first, lanes, sh);
@@ -51,14 +57,20 @@ static void color_backward(const Job *job, const Group *g, int64_t first, int la
         for (int i = 0; i < 3; i++) grad_mean[i] = (slope[i] - direction[i] * radial) / distance;
     }
     if (!p->grad_sh) return;
-    for (int from = 0; from < width; from += LANES) {
-        vfloat rows[LANES];
-        int some = width - from < LANES ? width - from : LANES;
-        memset(rows, 0, sizeof rows);
-        for (int i = 0; i < some; i++) rows[i] = basis[(from + i) / 3] * grad[(from + i) % 3];
-        transpose(rows);
-        for (int i = 0; i < lanes; i++)
-            memcpy(p->grad_sh + (first + i) * width + from, &rows[i], (size_t)some * sizeof(float));
+    for (int k = p->harmonics; k < MAX_HARMONICS; k++) basis[k] = all_lanes(0);
+    transpose(basis);
+    for (int i = 0; i < lanes; i++) {
+        vfloat r = all_lanes(grad[0][i]), g = all_lanes(grad[1][i]), b = all_lanes(grad[2][i]), own = basis[i];
+        vfloat colors[3] = {in_turn(r, g, b), in_turn(g, b, r), in_turn(b, r, g)};
+        vfloat thrice[3] = {
+            shuffle(own, own, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5),
+            shuffle(own, own, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10),
+            shuffle(own, own, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15),
+        };
+        float *row = p->grad_sh + (first + i) * width;
+        for (int part = 0; part < 3; part++)
+            if (width > part * LANES)
+                store_first(row + part * LANES, thrice[part] * colors[part], width - part * LANES);
     }
 }
 
@@ -84,6 +96,7 @@ static void backward_group(const Job *job, int64_t first, int lanes, vfloat *sum
         return;
     }
     Group g;
+    if (p->grad_sh) prefetch(p->grad_sh + (first + LANES) * 3 * p->harmonics, LANES * 3 * p->harmonics);
     load(p, first, lanes, seen, &g);
     project(p, &g);
 
@@ -91,7 +104,7 @@ static void backward_group(const Job *job, int64_t first, int lanes, vfloat *sum
     for (int i = 0; i < lanes; i++) {
         int64_t splat = first + i;
         if (!p->radii[splat]) continue;
-        memcpy(rows[i], p->grad_records + splat * width, (size_t)(RECORD + colors) * sizeof(float));
+        copy_record(rows[i], p->grad_records + splat * width, colors);
         memcpy(rows[i] + 8, p->grad_means2d + 2 * splat, 2 * sizeof(float));
         if (colors) memcpy(rows[i] + 10, p->records + splat * width + RECORD, 3 * sizeof(float));
     }

@@ -163,6 +163,26 @@ INLINE vfloat total_each(const vsum sums[16]) {
 }
 #endif
 
+/* The first `count` floats at `from`, and 0 in the other lanes; a whole vector is not left to the C library. */
+INLINE vfloat load_first(const float *from, int count) {
+    vfloat value = {0};
+    if (count >= LANES) return *(const vfloat_unaligned *)from;
+    memcpy(&value, from, (size_t)count * sizeof(float));
+    return value;
+}
+
+INLINE void store_first(float *to, vfloat value, int count) {
+    if (count >= LANES)
+        *(vfloat_unaligned *)to = value;
+    else
+        memcpy(to, &value, (size_t)count * sizeof(float));
+}
+
+/* Fetch `count` floats into the cache, to be read or written soon. */
+INLINE void prefetch(const float *from, int count) {
+    for (int i = 0; i < count; i += LANES) __builtin_prefetch(from + i);
+}
+
 /* Turn a matrix of 16 rows into its transpose: four times, interleave the upper half of the rows with the lower. */
 INLINE void transpose(vfloat v[16]) {
     vfloat a[16];

@@ -14,8 +14,8 @@ from qsplat.qnn.network import Activation, Precision
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.blocks import Blocks
 from qsplat.training.photo_head import RATE
-from qsplat.training.plus import UNSEEN, unseen_photos
 from qsplat.training.schedule import Schedule
+from qsplat.training.unseen import UNSEEN, unseen_photos
 
 
 @dataclass

@@ -29,9 +29,12 @@ from qsplat.render import Trace
 from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, settle_belief
-from qsplat.training.plus import NEXT_SET, PlusModel, given_back, unseen_photos
+from qsplat.training.plus import NEXT_SET
+from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
+from qsplat.training.set_weights import SetWeights
 from qsplat.training.targets import Target, averaged
+from qsplat.training.unseen import given_back, unseen_photos
 
 JUDGED = 32
 """Training views, evenly chosen, by which the network is judged at the end where all sets have seen all photos."""
@@ -53,6 +56,7 @@ class QsplatPlusModel(QsplatModel):
         self.witness = ModuleList()
         self.photos = KeptPhotos()
         self._gain: float | None = None
+        self._weights: SetWeights | None = None
         self._shown: list[ShownView] = []
         self._others: list[PhotoQueries] = []
         self._training_views: Callable[[torch.device], list[View]] | None = None
@@ -180,8 +184,8 @@ class QsplatPlusModel(QsplatModel):
     # Images
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
-        """As without photos; once all sets of Gaussians are trained, in evaluation ``rgb`` is their mean with what the
-        photos correct, ``rgb_base`` the first of them, and ``residual`` the difference.
+        """As without photos; once all sets of Gaussians are trained, in evaluation ``rgb`` is their mean, weighed and
+        corrected by the photos, ``rgb_base`` the first of them, and ``residual`` the difference.
 
         A view of the training does not read its own photo.
         """
@@ -192,7 +196,7 @@ class QsplatPlusModel(QsplatModel):
         if not self.show_qnn.value:
             return super().get_outputs(camera)
         if self._is_on and not self._head.photos.cameras:
-            self._head.photos = photo_queries(self._draw_photos(self._sets()), self.config.photos.config())
+            self._ask(self._draw_photos(self._sets()))
         eye = camera_of(camera).to(self.device)
         model = self._model([self._seen(one) for one in self._sets()])
         return self._images(model.render(eye, backend=self.config.rasterizer, left_out=self.photos.index_of(eye)))
@@ -228,10 +232,16 @@ class QsplatPlusModel(QsplatModel):
         the others."""
         if not self._shown:
             drawn = self._draw_photos(self._sets())
-            photos = self._head.photos = photo_queries(drawn, self.config.photos.config())
-            self._others = [photos.without(index) for index in range(len(drawn))]
+            self._ask(drawn)
+            self._others = [self._head.photos.without(index) for index in range(len(drawn))]
             self._shown = self._beside_photos_as_taken(drawn)
         return self._shown
+
+    def _ask(self, drawn: Sequence[ShownView]) -> None:
+        """Let ``drawn``, which the sets of Gaussians show of the photos that are kept, tell of other views."""
+        config = self.config.photos.config()
+        self._head.photos = photo_queries(drawn, config)
+        self._weights = SetWeights(drawn, config) if self.config.sets > 1 else None
 
     def _beside_photos_as_taken(self, drawn: Sequence[ShownView]) -> list[ShownView]:
         assert self._training_views is not None
@@ -256,6 +266,7 @@ class QsplatPlusModel(QsplatModel):
         return PlusModel(
             sets=tuple(sets),
             head=self._head if self._is_on else None,
+            weights=self._weights if self._is_on else None,
             background=self.background_color.to(self.device),
             config=self.config.raster(depth=True, threads=self._threads),
         )
@@ -319,10 +330,10 @@ class QsplatPlusModel(QsplatModel):
         if self._phase == "splatting":
             number = f"set {len(self.companions) + 1} of {self.config.sets}"
             return (f"the run was stopped before its network: this is {number} of the Gaussians, as far as it got",)
-        photos = f"what {len(self.photos)} photos ({self.photos.num_bytes} bytes) correct"
+        photos = f"weighed and corrected by {len(self.photos)} photos ({self.photos.num_bytes} bytes)"
         if not self._is_on:
-            photos = "nothing else, since what the photos correct was switched off"
-        return (f"without: the first set of Gaussians; with: the mean of {self.config.sets} sets and {photos}",)
+            photos = "and nothing else, since what the photos correct was switched off"
+        return (f"without: the first set of Gaussians; with: the mean of {self.config.sets} sets, {photos}",)
 
     def _while_exporting(self) -> None:
         ply = ply_being_written()

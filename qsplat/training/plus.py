@@ -1,4 +1,4 @@
-"""qsplat-plus: the mean of several sets of Gaussians, corrected by what the nearest photos show besides."""
+"""Training of qsplat-plus: sets of Gaussians, one after the other, then the head that reads photos."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from qsplat.cameras import Camera
-from qsplat.gaussians import Gaussians
-from qsplat.qnn import QnnConfig, image_residual
+from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import PhotoHead, require_photos
 from qsplat.qnn.photos import PhotoConfig, PhotoQueries
-from qsplat.qnn.queries import part_queries
-from qsplat.render import Backend, RasterConfig, Trace, rasterize
-from qsplat.training.config import FitConfig, Points, TrainingScene
-from qsplat.training.model import ViewOutputs
+from qsplat.training.config import FitConfig, TrainingScene
 from qsplat.training.photo_head import (
     LEAST_GAIN,
     ShownView,
@@ -26,142 +20,13 @@ from qsplat.training.photo_head import (
     settle_belief,
     train_photo_head,
 )
-from qsplat.training.targets import Target, TrainingView, averaged
+from qsplat.training.plus_model import PlusModel
+from qsplat.training.targets import TrainingView
 from qsplat.training.training import StepRecord, Training
+from qsplat.training.unseen import UNSEEN, Witness, given_back, unseen_photos, without_unseen
 
 NEXT_SET = 1000
 """From a set's seed to that of the next: far enough that runs of neighbouring seeds share no set."""
-
-UNSEEN = 8
-"""Every so many-th training photo is kept from the last set of Gaussians at first."""
-FEWEST_UNSEEN = 4
-"""Fewer photos are not kept from it: they would tell too little, and a small capture misses each of them."""
-GIVEN_BACK = 0.9
-"""Share of its iterations from which on the last set sees them, too."""
-
-
-def unseen_photos(count: int, every: int, *, sets: int = 2) -> tuple[int, ...]:
-    """Which of ``count`` training photos the last of ``sets`` sets of Gaussians does not see up to ``given_back``:
-    every ``every``-th one, evenly spread. None where that is 0 or would be fewer than ``FEWEST_UNSEEN``, or where no
-    other set sees them.
-
-    Raises:
-        ValueError: no photo would be left, or ``every`` is below 0.
-    """
-    if every < 0 or every == 1:
-        raise ValueError(f"unseen={every}: give 2 or more, or 0 to keep no photo from any set of Gaussians")
-    number = count // every if every else 0
-    if number < FEWEST_UNSEEN or sets < 2:
-        return ()
-    return tuple((2 * index + 1) * count // (2 * number) for index in range(number))
-
-
-def given_back(iterations: int) -> int:
-    """The step of ``iterations`` from which on the last set of Gaussians sees all photos."""
-    return round(GIVEN_BACK * iterations)
-
-
-@dataclass(frozen=True)
-class Witness:
-    """The last set of Gaussians as it was before it saw the photos of the indices ``unseen``, of which there is one at
-    least: these photos can tell of it how far others are to be believed."""
-
-    gaussians: Gaussians
-    unseen: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PartOfScene:
-    """Some of the training views of a scene, and its points."""
-
-    train: Sequence[TrainingView]
-    points: Points | None
-
-
-def without_unseen(scene: TrainingScene, unseen: Sequence[int]) -> PartOfScene:
-    """``scene`` without the training views ``unseen``."""
-    kept = [view for index, view in enumerate(scene.train) if index not in unseen]
-    return PartOfScene(kept, scene.points)
-
-
-@dataclass(frozen=True)
-class MeanView:
-    """What several sets of Gaussians show of a view: the image of the first, the mean of all images, the mean of the
-    expected depths weighted by coverage (world units along z), and the mean coverage."""
-
-    first: Float[Tensor, "h w 3"]
-    image: Float[Tensor, "h w 3"]
-    depth: Float[Tensor, "h w"]
-    alpha: Float[Tensor, "h w"]
-    trace: Trace
-
-
-@dataclass(frozen=True)
-class PlusModel:
-    """Sets of Gaussians that were trained apart from each other, and a head that reads photos, if there is one.
-
-    Where each set is wrong in its own way the mean of the images is less wrong, as is known of bagging (Breiman 1996).
-    """
-
-    sets: tuple[Gaussians, ...]
-    head: PhotoHead | None = None
-    background: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
-    config: RasterConfig = field(default_factory=RasterConfig)
-
-    def mean(self, camera: Camera, *, backend: Backend | None = None) -> MeanView:
-        """The view of ``camera`` without the head."""
-        config = replace(self.config, depth=True)
-        drawn = [rasterize(one.activate(), camera, config=config, backend=backend) for one in self.sets]
-        images = [one.over(self.background) for one in drawn]
-        covered = torch.stack([one.alpha for one in drawn])
-        depths = torch.stack([one.depth for one in drawn if one.depth is not None])
-        return MeanView(
-            first=images[0],
-            image=torch.stack(images).mean(0),
-            depth=(covered * depths).sum(0) / covered.sum(0).clamp_min(1e-10),
-            alpha=covered.mean(0),
-            trace=drawn[0].trace,
-        )
-
-    def render(self, camera: Camera, *, backend: Backend | None = None, left_out: int | None = None) -> ViewOutputs:
-        """The view of ``camera``; its ``rgb_base`` is that of the first set of Gaussians.
-
-        ``left_out`` is the index of the photo that is not read, for a view that is this photo.
-        """
-        view = self.mean(camera, backend=backend)
-        rgb = view.image
-        if self.head is not None:
-            queries = part_queries(self.head.photos.without(left_out), camera.to(rgb.device), view.depth)
-            rgb = rgb + image_residual(self.head, rgb, queries)
-        return ViewOutputs(
-            rgb=rgb,
-            rgb_base=view.first,
-            residual=rgb - view.first,
-            depth=view.depth,
-            alpha=view.alpha,
-            trace=view.trace,
-        )
-
-    @torch.no_grad()
-    def shown(
-        self, views: Sequence[TrainingView], *, cameras: Sequence[Camera] | None = None, backend: Backend | None = None
-    ) -> list[ShownView]:
-        """What the sets show of training views, on their device.
-
-        ``cameras`` are those of the photos before they were made smaller. Images are then drawn by these and averaged
-        to the size of the photos: drawn in that size, Gaussians look thicker than the photos that taught them.
-        """
-        shown = []
-        for view, camera in zip(views, cameras or [view.camera for view in views], strict=True):
-            target = Target.of(view, 1, str(self.background.device))
-            mean = self.mean(camera.to(self.background.device), backend=backend)
-            size = target.camera.height, target.camera.width
-            image, depth, alpha = mean.image, mean.depth, mean.alpha
-            if size != tuple(alpha.shape):
-                image, alpha = averaged(image, *size), averaged(alpha[..., None], *size)[..., 0]
-                depth = averaged((mean.alpha * depth)[..., None], *size)[..., 0] / alpha.clamp_min(1e-10)
-            shown.append(ShownView(target.camera, target.over(self.background), target.mask, image, depth, alpha))
-        return shown
 
 
 @dataclass(frozen=True)
@@ -205,8 +70,8 @@ class PlusConfig:
 class FittedPlus:
     """A finished run: the model without gradients, the gain of its head in dB by leave-one-out on the training views,
     and the duration. The gain is that over the last set, as it was before it saw the photos kept from it, on these, if
-    there are any, and else that over the mean of the sets on all. The model has no head where it is below
-    LEAST_GAIN."""
+    there are any, and else that over the mean of the sets on all. Where it is below LEAST_GAIN the model does not ask
+    photos: it has no head, and all its sets count the same."""
 
     model: PlusModel
     leave_one_out: float
@@ -275,7 +140,9 @@ def finish_plus(
     head.eval().requires_grad_(False)
 
     gain = settle_plus(head, views, model=model, witness=witness, photos=scene.train, config=config, cameras=cameras)
-    return FittedPlus(replace(model, head=head if gain >= LEAST_GAIN else None), gain, time.perf_counter() - began)
+    if gain >= LEAST_GAIN:
+        model = model.asking(head, views, config.photos)
+    return FittedPlus(model, gain, time.perf_counter() - began)
 
 
 def settle_plus(

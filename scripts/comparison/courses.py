@@ -23,8 +23,10 @@ from qsplat.training.densification import DefaultDensification
 from qsplat.training.field_presets import field_preset
 from qsplat.training.fit_field import FieldFitConfig
 from qsplat.training.model import SplatModel
-from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, unseen_photos
+from qsplat.training.plus import NEXT_SET, PlusConfig
+from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
+from qsplat.training.unseen import unseen_photos
 
 SETS_END = 0.9
 """Share of the budget that the sets of Gaussians of qsplat-plus divide equally, as in ns-train; the rest is the

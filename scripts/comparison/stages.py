@@ -19,10 +19,12 @@ from qsplat.training.photo_head import (
     leave_one_out_gain,
     photo_queries,
 )
-from qsplat.training.plus import PlusConfig, PlusModel, Witness, given_back, settle_plus, without_unseen
+from qsplat.training.plus import PlusConfig, settle_plus
+from qsplat.training.plus_model import PlusModel
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
 from qsplat.training.training import Training
+from qsplat.training.unseen import Witness, given_back, without_unseen
 
 PROBED = 3
 """Steps by which the pace with a network is judged before it is switched on; they are thrown away."""
@@ -141,6 +143,7 @@ class PhotoHeadStage:
             torch.manual_seed(seed)
             self.head = PhotoHead(config.head)
         self.head.photos = photo_queries(self._views, config.photos)
+        self._asking = sets.asking(self.head, self._views, config.photos)
         self._training = PhotoHeadTraining(
             self.head, self._views, steps=config.head_steps, crop_share=config.crop_share, seed=seed
         )
@@ -176,8 +179,8 @@ class PhotoHeadStage:
         self.kept = gain >= LEAST_GAIN
 
     def model(self) -> PlusModel:
-        """The sets and, if it helps, the head."""
-        return replace(self._sets, head=self.head if self.kept else None)
+        """The sets and, if they help, what photos say of them."""
+        return self._asking if self.kept else self._sets
 
 
 def packed(scene: Scene, sets: PlusModel) -> tuple[Sequence[View], int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qsplat.io.scene import Scene
     from qsplat.training.config import FitConfig
     from qsplat.training.model import SplatModel
-    from qsplat.training.plus import PlusModel
+    from qsplat.training.plus_model import PlusModel
     from qsplat.training.training import Training
 
 GROWTH = 1.4
@@ -88,7 +88,7 @@ class Laboratory:
     def given_back(self, cell: Cell, *, averaged: bool) -> tuple[Training, Seconds, Gaussians]:
         """The training of ``cell``, which leaves photos out, at its end, after it has seen all photos in its last
         tenth; what it has taken; and its Gaussians as they were before that."""
-        from qsplat.training.plus import given_back
+        from qsplat.training.unseen import given_back
 
         before = State(cell, given_back(cell.iterations))
         if not self.cache.has(before.key):
@@ -129,7 +129,9 @@ class Laboratory:
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
         from qsplat.qnn.photos import PhotoConfig
-        from qsplat.training.plus import NEXT_SET, PlusConfig, PlusModel, Witness, finish_plus, unseen_photos
+        from qsplat.training.plus import NEXT_SET, PlusConfig, finish_plus
+        from qsplat.training.plus_model import PlusModel
+        from qsplat.training.unseen import Witness, unseen_photos
 
         scene, sets, spent, witness = scene_of(cell), [], Seconds(), None
         unseen = unseen_photos(len(scene.train), variant.unseen, sets=variant.sets)
@@ -154,7 +156,8 @@ class Laboratory:
             config = PlusConfig(base=base_config(cell), photos=photos)
             fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, witness=witness)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
-            model, gain = fitted.model, fitted.leave_one_out
+            model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
+            gain = fitted.leave_one_out
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,
@@ -273,7 +276,7 @@ def _scene(folder: str, max_side: int, way: HoldOut) -> Scene:
 
 def scene_of(cell: Cell) -> Scene:
     """The views of a cell, read once for the cells that follow each other."""
-    from qsplat.training.plus import unseen_photos, without_unseen
+    from qsplat.training.unseen import unseen_photos, without_unseen
 
     scene = _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
     left = without_unseen(scene, unseen_photos(len(scene.train), cell.unseen))

@@ -155,11 +155,15 @@ def _chain(cell: Cell, steps: set[int]) -> list[State]:
 
 def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
-    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen")
+    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen", "weighed")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
     if isinstance(variant, Plain | Plus):
-        unseen = variant.unseen if isinstance(variant, Plus) else 0
-        return {**own, **averaging(variant.averaged), **({"unseen": unseen, "given_back": True} if unseen else {})}
+        own |= averaging(variant.averaged)
+        if isinstance(variant, Plus) and variant.unseen:
+            own |= {"unseen": variant.unseen, "given_back": True}
+        if isinstance(variant, Plus) and variant.weighed:
+            own |= {"weighed": True}
+        return own
     if variant.mode != "frozen" and "crop_share" not in variant.schedule:
         from qsplat.training.schedule import CROP_SHARES
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qsplat.metrics.report import Report, Scores
     from qsplat.qnn import QNN
     from qsplat.training.model import SplatModel, ViewOutputs
-    from qsplat.training.plus import PlusModel
+    from qsplat.training.plus_model import PlusModel
 
 MEASURES = ("psnr", "ssim", "psnr_edge")
 PROBED = 8
@@ -47,14 +47,14 @@ def scores_of(scene: Scene, model: SplatModel | PlusModel) -> dict[str, Any]:
 
 def splats_of(model: SplatModel | PlusModel) -> int:
     """The number of Gaussians, those of all sets."""
-    from qsplat.training.plus import PlusModel
+    from qsplat.training.plus_model import PlusModel
 
     return sum(len(one) for one in model.sets) if isinstance(model, PlusModel) else len(model.gaussians)
 
 
 def rendered(model: SplatModel | PlusModel, camera: Camera, *, own: int | None) -> ViewOutputs:
     """A view; ``own`` is the index of the training photo that it is, which is not read."""
-    from qsplat.training.plus import PlusModel
+    from qsplat.training.plus_model import PlusModel
 
     return model.render(camera, left_out=own) if isinstance(model, PlusModel) else model.render(camera)
 

@@ -65,6 +65,7 @@ class Plus:
     side: int | None = None
     averaged: bool = False
     unseen: int = 8
+    weighed: bool = False
 
 
 Variant = Plain | Headed | Plus
@@ -154,7 +155,8 @@ _TRAINING: tuple[Headed, ...] = (
     ),
 )
 _PLUS: tuple[Variant, ...] = (
-    Plus("plus", "photos", "the mean of two sets of Gaussians, and a head that reads 8 photos"),
+    Plus("plus", "photos", "two sets of Gaussians, weighed and corrected by photos", weighed=True),
+    Plus("plus-unweighed", "photos", "the mean of these two sets, corrected by a head that reads 8 photos"),
     Plus("plus-mean", "photos", "the mean of these two sets of Gaussians, without a head", photos=0),
     Plus("plus-seen", "photos", "both sets have seen all photos; by these alone the head has learnt", unseen=0),
     Plus("plus-seen-mean", "photos", "the mean of these two sets, without a head", photos=0, unseen=0),
@@ -162,8 +164,10 @@ _PLUS: tuple[Variant, ...] = (
     Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),
     Plain("alone-time-plus", "photos", "plain splatting given the time of 'plus' or more, as iterations", "plus"),
     Plain("averaged-time-plus", "photos", "the same, averaged over the last tenth of them", "plus", averaged=True),
-    Plus("plus-averaged", "photo-parts", "as plus, but each set is averaged over the last tenth", averaged=True),
-    Plus("plus-unseen-4", "photo-parts", "every 4th photo is kept from the last set, not every 8th", unseen=4),
+    Plus(
+        "plus-averaged", "photo-parts", "as plus-unweighed, but each set is averaged over the last tenth", averaged=True
+    ),
+    Plus("plus-unseen-4", "photo-parts", "as plus-unweighed, but every 4th photo is kept, not every 8th", unseen=4),
     Plain(
         "alone-gaussians-plus",
         "photo-parts",
@@ -189,7 +193,7 @@ _PLUS: tuple[Variant, ...] = (
         side=126,
         unseen=0,
     ),
-    Plus("plus-3", "photo-parts", "three sets of Gaussians instead of two", sets=3),
+    Plus("plus-3", "photo-parts", "as plus-unweighed, with three sets of Gaussians", sets=3),
     *(
         Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count, unseen=0)
         for count in (2, 4)

@@ -23,7 +23,7 @@ from qsplat.qnn.photos import PhotoQueries
 from qsplat.training import photo_head
 from qsplat.training.averaging import Averager
 from qsplat.training.photo_head import photo_queries
-from qsplat.training.plus import unseen_photos
+from qsplat.training.unseen import unseen_photos
 
 Configure = Callable[..., Any]
 OUTPUTS = {"rgb", "rgb_base", "residual", "depth", "accumulation"}

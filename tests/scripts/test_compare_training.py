@@ -27,9 +27,10 @@ from qsplat.qnn import QnnConfig
 from qsplat.training.config import FitConfig
 from qsplat.training.densification import DefaultDensification
 from qsplat.training.model import SplatModel
-from qsplat.training.plus import NEXT_SET, UNSEEN, given_back, unseen_photos, without_unseen
+from qsplat.training.plus import NEXT_SET
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
+from qsplat.training.unseen import UNSEEN, given_back, unseen_photos, without_unseen
 from scripts.experiments.ablation_cache import code_digest
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"

@@ -12,7 +12,7 @@ from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import GAIN, PhotoHead
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.photo_head import ShownView, photo_queries
-from qsplat.training.plus import PlusModel
+from qsplat.training.plus_model import PlusModel
 
 SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
 

@@ -26,17 +26,11 @@ from qsplat.training.photo_head import (
     settle_belief,
     train_photo_head,
 )
-from qsplat.training.plus import (
-    PlusConfig,
-    PlusModel,
-    finish_plus,
-    fit_plus,
-    given_back,
-    unseen_photos,
-    without_unseen,
-)
+from qsplat.training.plus import PlusConfig, finish_plus, fit_plus
+from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
+from qsplat.training.unseen import given_back, unseen_photos, without_unseen
 
 BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
 SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)

@@ -3,7 +3,8 @@
     python scripts/bench/heads.py [--gaussians N] [--photos N] [--repeats N] [--sizes WxH ...] [--json FILE]
 
 Random Gaussians in front of cameras on a short line, whose images stand for photos. No gradients, all threads. `one
-set` is what plain splatting takes; `queries` choose and warp the photos that `qsplat-plus` reads.
+set` is what plain splatting takes; `queries` choose and warp the photos that `qsplat-plus` reads, and `weights` those
+by which it weighs its two sets.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ def case(given: argparse.Namespace, width: int, height: int) -> Callable[[], Tim
     from qsplat.qnn.photos import PhotoConfig, PhotoQueries, Source
     from qsplat.qnn.queries import part_queries, pixel_queries
     from qsplat.render import rasterize
+    from qsplat.training.photo_head import ShownView
+    from qsplat.training.set_weights import SetView, SetWeights
 
     splats, camera = random_layer(given.gaussians, width, height)
-    sources = []
+    sources, views = [], []
     for index in range(SOURCES):
         pose = torch.eye(4)
         pose[0, 3] = 0.03 * (index - SOURCES / 2)
@@ -75,23 +78,26 @@ def case(given: argparse.Namespace, width: int, height: int) -> Callable[[], Tim
         seen = rasterize(splats, beside)
         assert seen.depth is not None
         sources.append(Source(beside, 0.02 * seen.color, seen.depth, seen.alpha))
+        views.append(ShownView(beside, seen.color, None, seen.color, seen.depth, seen.alpha))
     photos = PhotoQueries(sources, PhotoConfig(count=given.photos))
     head, beliefs = (network.eval().requires_grad_(False) for network in (QNN(), PhotoHead()))
     shown = rasterize(splats, camera)
     assert shown.depth is not None
     image, depth = shown.color, shown.depth
+    weights, sets = SetWeights(views, photos.config), [SetView(image, depth, shown.alpha)] * 2
     coordinates, told = pixel_queries(camera), photos(camera, depth)
 
     def times() -> Times:
         parts = {
             "one_set": lambda: rasterize(splats, camera),
             "qnn": lambda: image_residual(head, image, coordinates),
+            "weights": lambda: weights(camera, sets),
             "queries": lambda: part_queries(photos, camera, depth)(camera.view),
             "photo_head": lambda: image_residual(beliefs, image, told),
         }
         found = {name: milliseconds(part) for name, part in parts.items()}
         both = {"qsplat": found["one_set"] + found["qnn"]}
-        both["qsplat_plus"] = 2 * found["one_set"] + found["queries"] + found["photo_head"]
+        both["qsplat_plus"] = 2 * found["one_set"] + found["weights"] + found["queries"] + found["photo_head"]
         return {**found, **both}
 
     return times

@@ -40,7 +40,7 @@ class PhotoHeadOptions:
 
 @dataclass
 class PhotoOptions:
-    """Options of the photos that the run keeps and the network reads."""
+    """Options of the photos that the run keeps, the network reads, and the sets of Gaussians are weighed by."""
 
     count: int = PhotoConfig.count
     """Photos that are warped into a view."""
@@ -75,7 +75,7 @@ class PlusModelConfig(SplatModelConfig):
     """The network's size, arithmetic and time."""
     sets: int = 2
     """Sets of Gaussians, each trained in an equal part of the iterations before the network is switched on. Their mean
-    is shown."""
+    is shown, in which each counts at a pixel as far as photos agree with it."""
     photos: PhotoOptions = field(default_factory=PhotoOptions)
     """The photos that the network reads."""
 

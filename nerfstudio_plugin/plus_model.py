@@ -305,7 +305,7 @@ class QsplatPlusModel(QsplatModel):
         """
         self.companions, self.witness = (self._room_for(name, dict) for name in ("companions", "witness"))
         self.photos.make_room(_under("photos.", dict))
-        self._shown = []
+        self._shown, self._others, self._weights = [], [], None
         self._head.photos = PhotoQueries([])
         return super().load_state_dict(dict, **kwargs)
 

@@ -115,7 +115,7 @@ qsplat_mcmc = _specification(
 )
 qsplat_plus = _specification(
     "qsplat-plus",
-    "The mean of several sets of Gaussians, corrected by what the nearest photos show besides; takes about twice as "
+    "The mean of several sets of Gaussians, weighed and corrected by the nearest photos; takes about twice as "
     "long as qsplat.",
     PlusModelConfig(densification=DefaultDensification(max_gaussians=_here().max_gaussians)),
     length=2.2,

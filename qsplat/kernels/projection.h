@@ -28,9 +28,13 @@ typedef struct {
     vfloat factor;                    /* of the opacity, for antialiasing */
 } Group;
 
-/* Also asks for the harmonics of the next sixteen, which are most of what is read. */
+/* Asks for one row of `row` floats for each of the sixteen splats after those from `first` on. */
+INLINE void prefetch_next(const Projection *p, const float *rows, int64_t first, int row) {
+    int64_t next = first + LANES, left = p->count - next;
+    if (left > 0) prefetch(rows + next * row, (int)(left < LANES ? left : LANES) * row);
+}
+
 INLINE void load(const Projection *p, int64_t first, int lanes, vint wanted, Group *g) {
-    if (p->harmonics) prefetch(p->sh + (first + LANES) * 3 * p->harmonics, LANES * 3 * p->harmonics);
     float rows[LANES][LANES] __attribute__((aligned(64))) = {{0}};
     for (int i = 0; i < lanes; i++) {
         memcpy(rows[i], p->means + (first + i) * 3, 3 * sizeof(float));
@@ -91,6 +95,7 @@ INLINE void project(const Projection *p, Group *g) {
 /* Harmonics of sixteen splats, coefficient-major: the value of coefficient k and channel c is sh[3 k + c]. */
 INLINE void load_sh(const Projection *p, int64_t first, int lanes, vfloat *sh) {
     const int width = 3 * p->harmonics;
+    prefetch_next(p, p->sh, first, width);
     for (int from = 0; from < width; from += LANES) {
         vfloat *rows = sh + from;
         if (lanes < LANES) memset(rows, 0, LANES * sizeof *rows);

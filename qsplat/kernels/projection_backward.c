@@ -96,7 +96,7 @@ static void backward_group(const Job *job, int64_t first, int lanes, vfloat *sum
         return;
     }
     Group g;
-    if (p->grad_sh) prefetch(p->grad_sh + (first + LANES) * 3 * p->harmonics, LANES * 3 * p->harmonics);
+    if (p->grad_sh) prefetch_next(p, p->grad_sh, first, 3 * p->harmonics);
     load(p, first, lanes, seen, &g);
     project(p, &g);
 

@@ -178,7 +178,7 @@ INLINE void store_first(float *to, vfloat value, int count) {
         memcpy(to, &value, (size_t)count * sizeof(float));
 }
 
-/* Fetch `count` floats into the cache, to be read or written soon. */
+/* Fetch `count` floats into the cache, which are needed soon. */
 INLINE void prefetch(const float *from, int count) {
     for (int i = 0; i < count; i += LANES) __builtin_prefetch(from + i);
 }

@@ -63,6 +63,17 @@ class Source:
         assert self.depth.shape == (self.camera.height, self.camera.width)
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Of the weights of the photos at each pixel, and of what counts with them: residuals, their squares (mean of the
+    colours), and angles in radians."""
+
+    weight: Float[Tensor, "h w"]
+    residual: Float[Tensor, "h w 3"]
+    square: Float[Tensor, "h w"]
+    angle: Float[Tensor, "h w"]
+
+
 class PhotoQueries:
     """What the photos nearest to a view say about its pixels.
 
@@ -150,6 +161,23 @@ class PhotoQueries:
         places = pixel_queries(camera)
         if not self.cameras:
             return torch.cat([places.new_zeros(*places.shape[:2], 6), places], dim=-1)
+        sums = self._sums(camera, depth)
+        average = 1 / sums.weight.clamp_min(FEWEST_SEEN)
+        mean = sums.residual * average[..., None]
+        spread = (sums.square * average - mean.square().mean(-1)).clamp_min(0).sqrt()
+        apart = sums.angle * average / self._neighbours
+        ones = torch.ones_like(average)
+        told = [mean * self.SCALE, ones[..., None], apart[..., None], spread[..., None] * self.SCALE]
+        return torch.cat([torch.cat(told, dim=-1) * _confidence(sums.weight)[..., None], places], dim=-1)
+
+    @torch.no_grad()
+    def seen(self, camera: Camera, depth: Float[Tensor, "h w"]) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
+        """The weighted mean of the residuals, 0 where no photo sees the surface but of any size where it is hardly
+        seen, and the confidence. There is a photo."""
+        sums = self._sums(camera, depth)
+        return sums.residual / sums.weight.clamp_min(torch.finfo(depth.dtype).tiny)[..., None], _confidence(sums.weight)
+
+    def _sums(self, camera: Camera, depth: Float[Tensor, "h w"]) -> Sums:
         points = world_points(camera, depth.to(camera.cam_from_world))
         line = functional.normalize(camera.center - points, dim=-1)
         photos, shares = self.chosen(camera)
@@ -163,13 +191,7 @@ class PhotoQueries:
             mean = mean + weight[..., None] * residual
             square = square + weight * residual.square().mean(-1)
             angle = angle + weight * apart
-        average = 1 / total.clamp_min(FEWEST_SEEN)
-        mean = mean * average[..., None]
-        spread = (square * average - mean.square().mean(-1)).clamp_min(0).sqrt()
-        apart = angle * average / self._neighbours
-        told = [mean * self.SCALE, torch.ones_like(total)[..., None], apart[..., None], spread[..., None] * self.SCALE]
-        confidence = total / (total + 0.1)
-        return torch.cat([torch.cat(told, dim=-1) * confidence[..., None], places], dim=-1)
+        return Sums(total, mean, square, angle)
 
     def _warped(
         self, photo: int, points: Float[Tensor, "h w 3"], line: Float[Tensor, "h w 3"]
@@ -184,6 +206,10 @@ class PhotoQueries:
 
     def _nearness(self, angles: Tensor) -> Tensor:
         return torch.exp(-angles / (self.config.angle * self._neighbours))
+
+
+def _confidence(weight: Tensor) -> Tensor:
+    return weight / (weight + 0.1)
 
 
 def _map(source: Source) -> Float[Tensor, "h w 4"]:

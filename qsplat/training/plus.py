@@ -71,7 +71,8 @@ class FittedPlus:
     """A finished run: the model without gradients, the gain of its head in dB by leave-one-out on the training views,
     and the duration. The gain is that over the last set, as it was before it saw the photos kept from it, on these, if
     there are any, and else that over the mean of the sets on all. Where it is below LEAST_GAIN the model does not ask
-    photos: it has no head, and all its sets count the same."""
+    photos: it has no head, and all its sets count the same. How far the sets count is not part of what is judged: they
+    know the photos by heart."""
 
     model: PlusModel
     leave_one_out: float

@@ -1,4 +1,4 @@
-"""What qsplat-plus shows: the mean of several sets of Gaussians, corrected by what the nearest photos show besides."""
+"""What qsplat-plus shows: the mean of several sets of Gaussians, weighed and corrected by the nearest photos."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from qsplat.training.targets import Target, TrainingView, averaged
 
 @dataclass(frozen=True)
 class MeanView:
-    """What several sets of Gaussians show of a view: the image of the first, the mean of all images, the mean of the
-    expected depths weighted by coverage (world units along z), and the mean coverage."""
+    """What several sets of Gaussians show of a view: the image of the first, the mean of all images, of the expected
+    depths (world units along z; sets count by their coverage, too), and of the coverage."""
 
     first: Float[Tensor, "h w 3"]
     image: Float[Tensor, "h w 3"]
@@ -60,9 +60,9 @@ class PlusModel:
 
     def mean(self, camera: Camera, *, backend: Backend | None = None) -> MeanView:
         """The view of ``camera`` without what photos say: all sets count the same."""
-        return self._mean(camera, None, backend)
+        return self._combined(camera, None, backend)
 
-    def _mean(self, camera: Camera, weights: SetWeights | None, backend: Backend | None) -> MeanView:
+    def _combined(self, camera: Camera, weights: SetWeights | None, backend: Backend | None) -> MeanView:
         config = replace(self.config, depth=True)
         drawn = [rasterize(one.activate(), camera, config=config, backend=backend) for one in self.sets]
         views = [SetView(one.over(self.background), _required(one.depth), one.alpha) for one in drawn]
@@ -86,7 +86,7 @@ class PlusModel:
         if self.weights is None:
             return self.mean(camera, backend=backend)
         blocks = window_of_blocks(camera)
-        view = self._mean(camera.cropped(blocks), self.weights.without(left_out), backend)
+        view = self._combined(camera.cropped(blocks), self.weights.without(left_out), backend)
         return view.part(camera.view.relative_to(blocks))
 
     def render(self, camera: Camera, *, backend: Backend | None = None, left_out: int | None = None) -> ViewOutputs:

@@ -91,8 +91,8 @@ def case(given: argparse.Namespace, width: int, height: int) -> Callable[[], Tim
         parts = {
             "one_set": lambda: rasterize(splats, camera),
             "qnn": lambda: image_residual(head, image, coordinates),
-            "weights": lambda: weights(camera, sets),
-            "queries": lambda: part_queries(photos, camera, depth)(camera.view),
+            "weights": lambda: weights.without(None)(camera, sets),
+            "queries": lambda: part_queries(photos.without(None), camera, depth)(camera.view),
             "photo_head": lambda: image_residual(beliefs, image, told),
         }
         found = {name: milliseconds(part) for name, part in parts.items()}

@@ -54,7 +54,11 @@ class Plus:
     """qsplat-plus: ``sets`` sets of Gaussians, of which the first is that of the reference, ``averaged`` over the last
     iterations, and the last does not see every ``unseen``-th photo before its last tenth; and a head that reads
     ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no
-    more pixels a side."""
+    more pixels a side. ``weighed``, the sets count as far as photos agree with them.
+
+    Raises:
+        ValueError: a single set, or no photos, to be weighed.
+    """
 
     name: str
     group: str
@@ -66,6 +70,10 @@ class Plus:
     averaged: bool = False
     unseen: int = 8
     weighed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weighed and (self.sets < 2 or not self.photos):
+            raise ValueError(f"{self.name}: sets={self.sets}, photos={self.photos}: photos weigh two sets or more")
 
 
 Variant = Plain | Headed | Plus
@@ -158,7 +166,7 @@ _PLUS: tuple[Variant, ...] = (
     Plus("plus", "photos", "two sets of Gaussians, weighed and corrected by photos", weighed=True),
     Plus("plus-unweighed", "photos", "the mean of these two sets, corrected by a head that reads 8 photos"),
     Plus("plus-mean", "photos", "the mean of these two sets of Gaussians, without a head", photos=0),
-    Plus("plus-seen", "photos", "both sets have seen all photos; by these alone the head has learnt", unseen=0),
+    Plus("plus-seen", "photos", "as plus-unweighed, but both sets have seen all photos", unseen=0),
     Plus("plus-seen-mean", "photos", "the mean of these two sets, without a head", photos=0, unseen=0),
     Plus("plus-photos", "photos", "one set of Gaussians, and a head that reads 8 photos", sets=1, unseen=0),
     Plain("averaged", "photos", "plain splatting, averaged over the last tenth of the iterations", averaged=True),

@@ -364,6 +364,15 @@ def test_a_capture_that_holds_nothing_out_is_measured_by_leave_one_out(tmp_path:
     assert [measured.model.photos.index_of(view.camera) for view in measured.views] == list(range(len(measured.views)))
 
 
+def test_the_sets_of_a_run_are_weighed_by_its_photos(finished: Any, model: Any, monkeypatch: pytest.MonkeyPatch):
+    camera = held_out(finished)
+    shown = model.get_outputs_for_camera(camera)["rgb"]
+    assert model._is_on
+    assert model._weights is not None
+    monkeypatch.setattr(model, "_weights", None)
+    assert not torch.equal(model.get_outputs_for_camera(camera)["rgb"], shown)
+
+
 def test_without_the_network_the_viewer_sees_the_first_set(finished: Any, model: Any):
     camera = held_out(finished)
     whole = model.get_outputs_for_camera(camera)

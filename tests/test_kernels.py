@@ -25,6 +25,7 @@ from pathlib import Path
 from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Splats
 from qsplat import kernels
+from qsplat.qnn.warp import Photo, Trust, compiled_warp
 from qsplat.render import RasterConfig, cpu
 from qsplat.training.losses import Photometric
 
@@ -55,6 +56,18 @@ for height, width, channels in ((1, 1, 3), (11, 11, 3), (40, 23, 1), (70, 90, 4)
     image = torch.rand(height, width, channels, generator=generator).requires_grad_()
     for mask in (None, torch.rand(height, width, generator=generator) < 0.5):
         Photometric.apply(image, torch.rand(image.shape), mask, 0.2, 3, library).backward()
+for width, height, count in ((1, 1, 1), (70, 9, 3), (300, 5, 2), (33, 33, 0)):
+    pose = torch.eye(4)
+    pose[:3, 3] = torch.randn(3, generator=generator)
+    photos = [
+        Photo(Camera(pose, 40.0, 40.0, w / 2, h / 2, w, h), torch.randn(h, w, 4, generator=generator).half())
+        for w, h in ((1, 1), (50, 1), (1, 60), (90, 80))
+    ]
+    view = Camera(torch.eye(4), 40.0, 40.0, width / 2, height / 2, width, height)
+    depth = 3 * torch.randn(height, width, generator=generator)
+    depth[0, 0] = float("nan")
+    for chosen in (photos, photos[:count]):
+        compiled_warp(view, depth, chosen, torch.ones(len(chosen)), Trust(0.1, 1.0), threads=3, library=library)
 print("drawn", drawn)
 """
 

@@ -75,6 +75,30 @@ class PhotometricLoss(_Arguments):
     )
 
 
+class WarpedPhoto(_Arguments):
+    """Mirror of the structure in ``kernels.h``."""
+
+    _fields_ = (
+        ("pose", ctypes.c_float * 12),
+        *_fields(ctypes.c_float, "fx fy cx cy share"),
+        *_fields(ctypes.c_int32, "width height"),
+        *_fields(ctypes.c_void_p, "image"),
+    )
+
+
+class Warp(_Arguments):
+    """Mirror of the structure in ``kernels.h``."""
+
+    _fields_ = (
+        ("pose", ctypes.c_float * 12),
+        *_fields(ctypes.c_float, "fx fy cx cy tolerance angle_scale"),
+        *_fields(ctypes.c_int32, "x y width height count threads"),
+        *_fields(ctypes.c_void_p, "depth"),
+        ("photos", ctypes.POINTER(WarpedPhoto)),
+        *_fields(ctypes.c_void_p, "sums"),
+    )
+
+
 class Workspace:
     """Memory of one image inside the library, handed to a later image when its last user is gone."""
 
@@ -160,6 +184,8 @@ def load_file(path: Path) -> ctypes.CDLL:
         function.argtypes = (ctypes.POINTER(Projection),)
     for function in (library.qsplat_raster_forward, library.qsplat_raster_backward):
         function.argtypes = (ctypes.c_void_p, ctypes.POINTER(RasterImage))
+    library.qsplat_warp.restype = None
+    library.qsplat_warp.argtypes = (ctypes.POINTER(Warp),)
     library.qsplat_photometric_loss.argtypes = (ctypes.c_void_p, ctypes.POINTER(PhotometricLoss))
     return library
 

@@ -1,5 +1,5 @@
-/* The interface that qsplat/kernels/__init__.py declares, through ctypes, and qsplat/render/cpu.py and
- * qsplat/training/losses.py call; its structures mirror these. */
+/* The interface that qsplat/kernels/__init__.py declares, through ctypes, and qsplat/render/cpu.py,
+ * qsplat/qnn/warp.py and qsplat/training/losses.py call; its structures mirror these. */
 #ifndef QSPLAT_KERNELS_H
 #define QSPLAT_KERNELS_H
 
@@ -49,6 +49,28 @@ typedef struct {
     float *gradient;
     double *sums;
 } PhotometricLoss;
+
+/* A photo that is warped into a view: cam_from_world (row-major, its first three rows), intrinsics, its share from 0 to
+ * 1, and per pixel residual (3) and depth in half precision. */
+typedef struct {
+    float pose[12], fx, fy, cx, cy, share;
+    int32_t width, height;
+    const uint16_t *image;
+} WarpedPhoto;
+
+/* Photos warped into a view with `pose` and intrinsics as above, whose window of `width` x `height` pixels begins at
+ * (x, y) and has the depths `depth`. A depth may differ from the photo's by the share `tolerance` of it, a line of
+ * sight by `angle_scale` radians, at which a weight is 1/e. `sums` gets six planes: weights, and weighted residuals
+ * (3), squares of residuals (mean of the three), and angles. */
+typedef struct {
+    float pose[12], fx, fy, cx, cy, tolerance, angle_scale;
+    int32_t x, y, width, height, count, threads;
+    const float *depth;
+    const WarpedPhoto *photos;
+    float *sums;
+} Warp;
+
+API void qsplat_warp(const Warp *warp);
 
 /* 0, or 1 when memory ran out. */
 API int qsplat_project_forward(const Projection *projection);

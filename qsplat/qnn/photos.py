@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from qsplat.cameras import Camera
 from qsplat.qnn.queries import pixel_queries
+from qsplat.qnn.warp import Photo, Sums, Trust, agreement, angles_between, warp
 from qsplat.reprojection import reproject, sample, world_points
 
 LANDMARKS = 1024
@@ -63,17 +64,6 @@ class Source:
         assert self.depth.shape == (self.camera.height, self.camera.width)
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Of the weights of the photos at each pixel, and of what counts with them: residuals, their squares (mean of the
-    colours), and angles in radians."""
-
-    weight: Float[Tensor, "h w"]
-    residual: Float[Tensor, "h w 3"]
-    square: Float[Tensor, "h w"]
-    angle: Float[Tensor, "h w"]
-
-
 class PhotoQueries:
     """What the photos nearest to a view say about its pixels.
 
@@ -106,15 +96,14 @@ class PhotoQueries:
         self._latest: tuple[list[float], tuple[Tensor, Tensor]] | None = None
         if not sources:
             return
-        self._maps = [_map(source) for source in sources]
-        self._centers = torch.stack([camera.center for camera in self.cameras])
+        self._photos = [_photo(source) for source in sources]
         self._landmarks = _landmarks(sources)
-        pairs = zip(self.cameras, self._maps, strict=True)
-        self._seen = torch.stack(
-            [_visibility(camera, image, self._landmarks, self.config.tolerance) for camera, image in pairs]
-        )
-        self._lines = functional.normalize(self._centers[:, None] - self._landmarks, dim=-1)
-        self._neighbours = _angle_between_neighbours(self._lines, self._seen)
+        centers = torch.stack([camera.center for camera in self.cameras])
+        self._lines = functional.normalize(centers[:, None] - self._landmarks, dim=-1)
+        seen = [_visibility(photo, self._landmarks, self.config.tolerance) for photo in self._photos]
+        self._seen = torch.stack(seen)
+        self._neighbours = float(_angle_between_neighbours(self._lines, self._seen))
+        self._trust = Trust(self.config.tolerance, self.config.angle * self._neighbours)
 
     def without(self, index: int | None) -> PhotoQueries:
         """The same queries without photo ``index``, for the view that is that photo; with all photos if None.
@@ -145,8 +134,8 @@ class PhotoQueries:
 
     def _choice(self, camera: Camera) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
         in_view = reproject(self._landmarks[None], camera).inside[0].float()
-        angles = _angles(functional.normalize(camera.center - self._landmarks, dim=-1), self._lines)
-        shown = (self._seen * in_view * self._nearness(angles)).sum(1)
+        angles = angles_between(functional.normalize(camera.center - self._landmarks, dim=-1), self._lines)
+        shown = (self._seen * in_view * self._trust.nearness(angles)).sum(1)
         if self._left_out is not None:
             shown[self._left_out] = 0
         order = torch.argsort(shown, descending=True, stable=True)
@@ -162,13 +151,15 @@ class PhotoQueries:
         if not self.cameras:
             return torch.cat([places.new_zeros(*places.shape[:2], 6), places], dim=-1)
         sums = self._sums(camera, depth)
-        average = 1 / sums.weight.clamp_min(FEWEST_SEEN)
-        mean = sums.residual * average[..., None]
-        spread = (sums.square * average - mean.square().mean(-1)).clamp_min(0).sqrt()
-        apart = sums.angle * average / self._neighbours
-        ones = torch.ones_like(average)
-        told = [mean * self.SCALE, ones[..., None], apart[..., None], spread[..., None] * self.SCALE]
-        return torch.cat([torch.cat(told, dim=-1) * _confidence(sums.weight)[..., None], places], dim=-1)
+        confidence, average = _confidence(sums.weight), 1 / sums.weight.clamp_min(FEWEST_SEEN)
+        believed, mean = confidence * average, sums.residual * average[..., None]
+        told = places.new_empty(*places.shape[:2], self.channels)
+        told[..., :3] = mean * (self.SCALE * confidence)[..., None]
+        told[..., 3] = confidence
+        told[..., 4] = sums.angle * believed / self._neighbours
+        told[..., 5] = (sums.square * average - mean.square().mean(-1)).clamp_min(0).sqrt() * (self.SCALE * confidence)
+        told[..., 6:] = places
+        return told
 
     @torch.no_grad()
     def seen(self, camera: Camera, depth: Float[Tensor, "h w"]) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
@@ -178,44 +169,18 @@ class PhotoQueries:
         return sums.residual / sums.weight.clamp_min(torch.finfo(depth.dtype).tiny)[..., None], _confidence(sums.weight)
 
     def _sums(self, camera: Camera, depth: Float[Tensor, "h w"]) -> Sums:
-        points = world_points(camera, depth.to(camera.cam_from_world))
-        line = functional.normalize(camera.center - points, dim=-1)
         photos, shares = self.chosen(camera)
-        zero = points.new_zeros(points.shape[:2])
-        total, angle, square = zero, zero, zero
-        mean = points.new_zeros(points.shape)
-        for photo, share in zip(photos.tolist(), shares, strict=True):
-            residual, weight, apart = self._warped(photo, points, line)
-            weight = weight * share * (depth > 0)
-            total = total + weight
-            mean = mean + weight[..., None] * residual
-            square = square + weight * residual.square().mean(-1)
-            angle = angle + weight * apart
-        return Sums(total, mean, square, angle)
-
-    def _warped(
-        self, photo: int, points: Float[Tensor, "h w 3"], line: Float[Tensor, "h w 3"]
-    ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-        """Residual of a photo at ``points``, the weight of each, and the angle in radians between its line of sight and
-        the unit vector ``line``."""
-        there = reproject(points, self.cameras[photo])
-        read = sample(self._maps[photo].to(points), there.pixels)
-        angle = _angles(line, functional.normalize(self._centers[photo] - points, dim=-1))
-        agreement = _agreement(there.depth, read[..., 3], self.config.tolerance)
-        return read[..., :3], there.inside * agreement * self._nearness(angle), angle
-
-    def _nearness(self, angles: Tensor) -> Tensor:
-        return torch.exp(-angles / (self.config.angle * self._neighbours))
+        return warp(camera, depth, [self._photos[photo] for photo in photos.tolist()], shares, self._trust)
 
 
 def _confidence(weight: Tensor) -> Tensor:
     return weight / (weight + 0.1)
 
 
-def _map(source: Source) -> Float[Tensor, "h w 4"]:
-    """Residual, and depth where the Gaussians cover the pixel, else 0."""
+def _photo(source: Source) -> Photo:
+    """The residual, and the depth where the Gaussians cover the pixel, else 0."""
     depth = torch.where(source.alpha > 0.5, source.depth, torch.zeros_like(source.depth)).clamp_max(FARTHEST)
-    return torch.cat([source.residual, depth[..., None]], dim=-1).to(torch.float16)
+    return Photo(source.camera, torch.cat([source.residual, depth[..., None]], dim=-1).to(torch.float16))
 
 
 def _landmarks(sources: Sequence[Source]) -> Float[Tensor, "m 3"]:
@@ -228,18 +193,11 @@ def _landmarks(sources: Sequence[Source]) -> Float[Tensor, "m 3"]:
     return torch.cat(parts)
 
 
-def _visibility(
-    camera: Camera, image: Float[Tensor, "h w 4"], points: Float[Tensor, "m 3"], tolerance: float
-) -> Tensor:
+def _visibility(photo: Photo, points: Float[Tensor, "m 3"], tolerance: float) -> Float[Tensor, " m"]:
     """How far each point is visible in a photo, from 0 to 1."""
-    there = reproject(points[None], camera)
-    depth = sample(image[..., 3:].to(points), there.pixels)[..., 0]
-    return (there.inside * _agreement(there.depth, depth, tolerance))[0]
-
-
-def _agreement(depth: Tensor, seen: Tensor, tolerance: float) -> Tensor:
-    """1 where the depth of a surface is the one that was seen there, 0 where another surface hides it."""
-    return torch.exp(-(((depth - seen) / (tolerance * depth.clamp_min(1e-6))) ** 2))
+    there = reproject(points[None], photo.camera)
+    depth = sample(photo.image[..., 3:].to(points), there.pixels)[..., 0]
+    return (there.inside * agreement(there.depth, depth, tolerance))[0]
 
 
 def _angle_between_neighbours(lines: Float[Tensor, "n m 3"], seen: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
@@ -248,16 +206,10 @@ def _angle_between_neighbours(lines: Float[Tensor, "n m 3"], seen: Float[Tensor,
     nearest = []
     for index, line in enumerate(lines):
         common = seen[index] * seen
-        angles = (common * _angles(line, lines)).sum(1) / common.sum(1).clamp_min(1e-6)
+        angles = (common * angles_between(line, lines)).sum(1) / common.sum(1).clamp_min(1e-6)
         angles[common.sum(1) < 1] = torch.inf
         angles[index] = torch.inf
         nearest.append(angles.min())
     nearest = torch.stack(nearest)
     known = nearest[nearest.isfinite()]
     return known.median().clamp_min(1e-4) if len(known) else nearest.new_tensor(math.pi)
-
-
-def _angles(line: Float[Tensor, "*#n 3"], lines: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
-    """Angles in radians between unit vectors."""
-    chord = (lines - line).norm(dim=-1) / 2
-    return 2 * torch.asin(chord.clamp(max=1))

@@ -7,6 +7,7 @@ which is written down too. Reading photos, restoring states and measuring do not
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablation_cache import Cache, key_of
 from ablation_pairs import times_of
-from ablation_plan import Cell, Run, State, averaging, averaging_begins, length, state_key, switch_on
+from ablation_plan import Cell, Run, State, averaging, averaging_begins, filming, length, state_key, switch_on
 from ablation_variants import AVERAGE_SHARE, Headed, Plus
-from holdouts import HoldOut, gap, held_out
+from holdouts import HoldOut, gaps, held_out
 
 if TYPE_CHECKING:
     from qsplat.gaussians import Gaussians
@@ -171,7 +172,7 @@ class Laboratory:
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
         """A training without a head, from its beginning."""
-        key = key_of({**cell.settings(), "plain": True, **averaging(averaged)})
+        key = key_of({**cell.settings(), "plain": True, **averaging(averaged), **filming(cell)})
         if not self.cache.has(key):
             self.cache.write(key, self.measured(cell, *self.finished(cell, averaged=averaged)))
         return self.cache.read(key)
@@ -195,14 +196,18 @@ class Laboratory:
 
     def described(self, cell: Cell, model: SplatModel | PlusModel, spent: Seconds) -> dict[str, Any]:
         """What is written about a model."""
+        from ablation_film import filmed
         from ablation_scores import scores_of
 
         from scripts.bench.measuring import processor
 
         scene = scene_of(cell)
+        apart = gaps(scene)
         return {
             **scores_of(scene, model),
-            "gap": round(gap(scene), 4),
+            "film": filmed(scene, model, cell.film) if cell.film else None,
+            "gap": round(statistics.mean(apart.values()), 4),
+            "gaps": {name: round(distance, 5) for name, distance in apart.items()},
             "max_gaussians": cell.gaussians,
             "cpu_seconds": round(spent.cpu, 3),
             "wall_seconds": round(spent.wall, 3),

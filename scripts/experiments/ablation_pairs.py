@@ -34,7 +34,9 @@ class Comparison:
     """A variant against another one in one scene, over the seeds in which both finished.
 
     ``octaves`` are mean differences of held-out ``band_psnr``; more dB is less error throughout. Of the ``views``, a
-    held-out photo counted once per seed, ``views_better`` have a higher PSNR. ``time`` is that of ``times_of``.
+    held-out photo counted once per seed, ``views_better`` have a higher PSNR; ``with_distance`` is Spearman's rank
+    correlation of their gain and the distance to the nearest training camera (None where that is not known). ``time``
+    is that of ``times_of``.
     """
 
     scene: str
@@ -52,6 +54,7 @@ class Comparison:
     train_octaves: tuple[float, ...]
     views: int
     views_better: int
+    with_distance: float | None
     time: float
 
 
@@ -128,8 +131,20 @@ def _compared(pairs: Sequence[tuple[Row, Row]]) -> Comparison:
         train_octaves=_octaves(pairs, "train"),
         views=len(gains),
         views_better=sum(gain > 0 for gain in gains),
+        with_distance=_with_distance(pairs, gains),
         time=round(statistics.mean(times_of(ours, theirs) for ours, theirs in pairs), 3),
     )
+
+
+def _with_distance(pairs: Sequence[tuple[Row, Row]], gains: Sequence[float]) -> float | None:
+    """Rank correlation of the gains of held-out views, in the order of ``pairs`` and of their views, and their
+    distances; None where there are too few of them, or nothing to rank by."""
+    if not all("gaps" in ours for ours, _ in pairs):
+        return None
+    from gain_views import rank_correlation
+
+    found = rank_correlation([ours["gaps"][view] for ours, _ in pairs for view in ours["held_out_views"]], gains)
+    return None if found is None else round(found.rho, 3)
 
 
 def times_of(ours: Row, theirs: Row) -> float:

@@ -20,7 +20,7 @@ from holdouts import HoldOut
 class Cell:
     """What is the same in runs that are compared: ``iterations`` without a head, ``gaussians`` at most, and
     ``head_iterations`` in which a head learns, the last ones of a joint training or further ones. Every ``unseen``-th
-    training photo is left out, none where that is 0."""
+    training photo is left out, none where that is 0. What was learnt is filmed in ``film`` frames, if there are any."""
 
     capture: Capture
     hold_out: HoldOut
@@ -29,6 +29,7 @@ class Cell:
     head_iterations: int
     gaussians: int
     unseen: int = 0
+    film: int = 0
 
     def settings(self) -> dict[str, Any]:
         """What the training without a head depends on."""
@@ -73,7 +74,8 @@ class Run:
 
     @property
     def key(self) -> str:
-        return key_of({**self.cell.settings(), **_own_settings(self.cell, self.variant), "spenders": self.spenders})
+        own = _own_settings(self.cell, self.variant)
+        return key_of({**self.cell.settings(), **own, **filming(self.cell), "spenders": self.spenders})
 
 
 def state_key(cell: Cell, step: int, *, averaged: bool = False) -> str:
@@ -84,6 +86,11 @@ def state_key(cell: Cell, step: int, *, averaged: bool = False) -> str:
 def averaging(averaged: bool) -> dict[str, float]:
     """What averaging adds to the settings of a training."""
     return {"averaged": AVERAGE_SHARE} if averaged else {}
+
+
+def filming(cell: Cell) -> dict[str, int]:
+    """What a film adds to the settings of a run."""
+    return {"film": cell.film} if cell.film else {}
 
 
 def averaging_begins(cell: Cell) -> int:

@@ -6,17 +6,25 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablation_film import film_lines
 from ablation_pairs import Comparison, Difference, Row, comparisons, over_scenes
 from ablation_variants import REFERENCE
 
 LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
-    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
-    "held-out photos with a higher PSNR, each counted once per seed. Time: processor time of the training on one "
+    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: held- "
+    "out photos with a higher PSNR, each counted once per seed. Distance: Spearman's rank correlation of what a held- "
+    "out view gains and its distance to the nearest training camera. Time: processor time of the training on one "
     "thread, as a multiple; the same work counts by its iterations, since its seconds differ from hour to hour, and "
     "what is given to plain splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
     "nearest training camera, where all cameras lie within 1 of their middle along each axis. Views of plain "
     "splatting: trained / held out."
+)
+FILM_LEGEND = (
+    "Flicker: what changes between three frames in a row where all show the same surface, as a multiple of that of "
+    "the Gaussians alone (of the first set), and over the ratio of their detail. Neighbours, and frames 8 apart: PSNR "
+    "in dB of one frame warped into the other, without the head and with it. Seen: share of the pixels that three "
+    "frames in a row show. Step: how far pixels move between frames, in pixels."
 )
 WAYS = {
     "every8": "every 8th view, or the split that the capture comes with",
@@ -40,6 +48,8 @@ def page(rows: Sequence[Row]) -> str:
             ("Means over scenes", _everywhere(over_scenes(here))),
         ):
             parts += [f"### {title}", table(lines)] if lines else []
+        films = film_lines(rows, way)
+        parts += ["### In a film past the cameras", FILM_LEGEND, table(films)] if films else []
     failures = [row for row in rows if "failed" in row]
     if failures:
         names = ("scene", "hold_out", "seed", "variant", "failed")
@@ -111,6 +121,7 @@ def _differences(found: Sequence[Comparison], rows: Sequence[Row], *, to_referen
                 "Train PSNR": _shown(one.train_psnr, 3),
                 "Octaves": " ".join(f"{change:+.2f}" for change in one.octaves),
                 "Views": f"{one.views_better} of {one.views}",
+                "Distance": "" if one.with_distance is None else f"{one.with_distance:+.2f}",
                 "Time": f"{one.time:.2f}",
                 **_of_the_head(same),
             }

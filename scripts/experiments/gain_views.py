@@ -103,12 +103,12 @@ class ViewsGain:
     @property
     def by_distance(self) -> Correlation | None:
         """Of the gain with the distance to the nearest training camera; None if it cannot be said."""
-        return _correlation([view.nearest.distance for view in self.views], self._gains)
+        return rank_correlation([view.nearest.distance for view in self.views], self._gains)
 
     @property
     def by_angle(self) -> Correlation | None:
         """Of the gain with the angle to the nearest training camera; None if it cannot be said."""
-        return _correlation([view.nearest.angle for view in self.views], self._gains)
+        return rank_correlation([view.nearest.angle for view in self.views], self._gains)
 
     def mean(self, part: str) -> float:
         """The mean of one number of ``GainParts`` over the views."""
@@ -235,7 +235,8 @@ def _stretched(image: Float[Tensor, "v u c"], shape: torch.Size) -> Float[Tensor
     return planes[0].permute(1, 2, 0)
 
 
-def _correlation(positions: Sequence[float], gains: Sequence[float]) -> Correlation | None:
+def rank_correlation(positions: Sequence[float], gains: Sequence[float]) -> Correlation | None:
+    """That of two properties of views; None for too few of them, or where one of the two is the same in all."""
     if len(gains) < FEWEST_RANKED or len(set(positions)) == 1 or len(set(gains)) == 1:
         return None
     ranked: Any = spearmanr(positions, gains)

@@ -47,12 +47,13 @@ def split_by_itself(scene: Scene) -> bool:
     return {view.name for view in scene.test} != set(names[::EVERY])
 
 
-def gap(scene: Scene) -> float:
-    """Mean distance from a held-out camera to the nearest training camera, in units of the normalised scene."""
+def gaps(scene: Scene) -> dict[str, float]:
+    """Distance from each held-out camera to the nearest training camera, in units of the normalised scene."""
     import torch
 
     train, test = (torch.stack([view.camera.center for view in views]) for views in (scene.train, scene.test))
-    return float(torch.cdist(test, train).min(dim=1).values.mean())
+    nearest = torch.cdist(test, train).min(dim=1).values.tolist()
+    return {view.name: distance for view, distance in zip(scene.test, nearest, strict=True)}
 
 
 def _loneliest(views: Sequence[View], size: int) -> int:

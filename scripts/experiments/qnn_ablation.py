@@ -2,7 +2,7 @@
 
     python scripts/experiments/qnn_ablation.py DIR [DIR ...] [--variants NAME,...] [--seeds N] [--hold-out WAY]
                                                [--max-side N] [--gaussians N] [--iterations N] [--head-iterations N]
-                                               [--workers N] [--cache DIR] [--json FILE] [--markdown FILE]
+                                               [--film N] [--workers N] [--cache DIR] [--json FILE] [--markdown FILE]
     python scripts/experiments/qnn_ablation.py --quick
     python scripts/experiments/qnn_ablation.py --list
 
@@ -29,6 +29,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for what experiments share with benchmarks
 
 from ablation_cache import Cache, code_digest
+from ablation_film import FEWEST
 from ablation_pairs import comparisons, over_scenes
 from ablation_plan import Cell, Run, State, jobs_of, runs_of
 from ablation_progress import Progress
@@ -81,6 +82,11 @@ def options() -> Options:
         default=None,
         help="in which a head learns: the last ones of a joint training, further ones after a finished base; a quarter "
         "of --iterations when not given",
+    )
+    options.add_count(
+        "--film",
+        default=None,
+        help="frames in which each model is filmed past the cameras, to say how it flickers; none when not given",
     )
     options.add_count("--workers", default=1, help="processes that train at the same time, with one thread each")
     options.add_argument(
@@ -137,12 +143,14 @@ def cells_of(given: argparse.Namespace, variants: Sequence[Variant]) -> list[Cel
     jointly = [one.name for one in variants if isinstance(one, Headed) and one.mode != "frozen" and one.start is None]
     if learning > given.iterations and jointly:
         raise ValueError(f"--head-iterations {learning} are more than --iterations {given.iterations}: give fewer")
+    if given.film is not None and given.film < FEWEST:
+        raise ValueError(f"--film {given.film}: give at least {FEWEST} frames")
     captures = [read_capture(folder, max_side=given.max_side, holdout_every=EVERY) for folder in given.scenes]
     names = [one.name for one in captures]
     if len(set(names)) < len(names):
         raise ValueError(f"scenes named {', '.join(names)}: give folders of different names")
     return [
-        Cell(one, way, seed, given.iterations, learning, given.gaussians)
+        Cell(one, way, seed, given.iterations, learning, given.gaussians, film=given.film or 0)
         for seed in range(given.seeds)
         for one in captures
         for way in WAYS[given.hold_out]

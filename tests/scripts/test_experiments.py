@@ -335,6 +335,7 @@ def test_more_gaussians_are_tried_until_they_take_as_long_or_there_are_no_more(t
         (f"{STILLLIFE} {STILLLIFE}", "give folders of different names"),
         (f"{STILLLIFE} --variants joint,better", "there is no 'better'; --list shows"),
         (f"{STILLLIFE} --iterations 10 --head-iterations 11", "--head-iterations 11 are more than --iterations 10"),
+        (f"{STILLLIFE} --film 8", "--film 8: give at least 9 frames"),
         (f"{STILLLIFE} --seeds 0", "--seeds: '0': give a whole number"),
         (f"{STILLLIFE} --cache {__file__}", "is a file: give a folder"),
         (f"{STILLLIFE} --json {ROOT}", "is a folder: give the file"),
@@ -359,6 +360,60 @@ def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
     files = f"--cache {tmp_path}/cache"
     assert module("qnn_ablation").main([str(STILLLIFE), *f"{TINY} --variants joint {files}".split()]) == 1
     assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0):
+    base = {"short_psnr": 40.0, "long_psnr": 29.0}
+    ratios = {"flicker_ratio": flicker, "ratio_at_equal_detail": flicker / detail, "worst_frame_ratio": worst}
+    return {
+        **ratios,
+        "base": base,
+        "head": {"short_psnr": 41.0, "long_psnr": long},
+        "triple_share": 0.5,
+        "step_pixels": 2,
+    }
+
+
+def test_a_film_is_a_line_over_its_seeds():
+    def filmed(variant, film, seed=0, scene="a"):
+        return {"scene": scene, "hold_out": "every8", "variant": variant, "seed": seed, "film": film}
+
+    rows = [
+        filmed("plus", film(0.8, detail=0.8)),
+        filmed("plus", film(0.9, worst=None), seed=1),
+        filmed("joint", film(1.25, long=None)),
+        filmed("alone", None),
+        {"scene": "a", "hold_out": "every8", "variant": "whole", "seed": 0, "failed": "no"},
+    ]
+    lines = module("ablation_film").film_lines(rows, "every8")
+    assert [line["Variant"] for line in lines] == ["plus", "joint"]
+    plus, joint = lines
+    assert (plus["Flicker"], plus["At equal detail"], plus["Worst frame"]) == ("0.85 (0.80 0.90)", "0.95", "1.50")
+    assert (plus["Neighbours"], plus["8 frames apart"]) == ("40.00 to 41.00", "29.00 to 30.00")
+    assert (joint["Flicker"], joint["8 frames apart"], joint["Seen"], joint["Step"]) == ("1.25", "", "50%", "2.0")
+    assert module("ablation_film").film_lines(rows, "block") == []
+
+
+def test_gain_is_ranked_by_the_distance_to_the_nearest_training_camera():
+    def ran(variant, gains, seed=0, **more):
+        views = {f"{index}": {"psnr": 20.0 + gain} for index, gain in enumerate(gains)}
+        named = {"scene": "a", "hold_out": "every8", "variant": variant, "seed": seed}
+        return {**row(), **named, "held_out_views": views, **more}
+
+    gaps = {"0": 0.1, "1": 0.2, "2": 0.3, "3": 0.4}
+    nothing, rising = [0.0] * 4, [0.1, 0.2, 0.4, 0.8]
+
+    def found(*rows):
+        return next(one for one in module("ablation_pairs").comparisons(rows)).with_distance
+
+    assert found(ran("alone", nothing, gaps=gaps), ran("joint", rising, gaps=gaps)) == 1
+    assert found(ran("alone", nothing, gaps=gaps), ran("joint", rising[::-1], gaps=gaps)) == -1
+    assert found(ran("alone", nothing), ran("joint", rising)) is None, "rows of an older cache"
+    assert found(ran("alone", nothing[:3], gaps=gaps), ran("joint", rising[:3], gaps=gaps)) is None
+    both = [
+        ran(name, gains, seed, gaps=gaps) for seed in (0, 1) for name, gains in (("alone", nothing), ("joint", rising))
+    ]
+    assert found(*both) == 1
 
 
 @pytest.mark.parametrize(("ratio", "iterations"), [(1.01, 120), (1.2, 120), (2.07, 220), (2.2, 220), (0.9, 100)])

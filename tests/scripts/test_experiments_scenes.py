@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_block_is_an_eighth_of_neighbours_and_every_view_is_on_one_side(own_sp
     held = numbers(block.test)
     assert held == [0, 1, 2] or held == [17, 18, 19]
     assert sorted([*numbers(block.train), *held]) == list(range(20))
-    assert holdouts.gap(block) > holdouts.gap(loaded)
+    assert mean(holdouts.gaps(block).values()) > mean(holdouts.gaps(loaded).values())
 
 
 def test_a_block_follows_the_angle_where_names_do_not():
@@ -119,8 +120,16 @@ def test_units_that_are_off_at_every_pixel_of_every_view_are_dead():
 def quick(tmp_path_factory):
     """The program as it is, at its smallest: interrupted, gone on with, and started again."""
     folder = tmp_path_factory.mktemp("quick")
-    program = [sys.executable, str(EXPERIMENTS / "qnn_ablation.py"), "--quick", "--cache", str(folder / "cache")]
-    command = [*program, "--json", str(folder / "found.json"), "--markdown", str(folder / "found.md")]
+    program = [sys.executable, str(EXPERIMENTS / "qnn_ablation.py"), "--quick", "--film", "12"]
+    command = [
+        *program,
+        "--cache",
+        str(folder / "cache"),
+        "--json",
+        str(folder / "found.json"),
+        "--markdown",
+        str(folder / "found.md"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while "up to step 30" not in process.stdout.readline():
@@ -154,6 +163,14 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
         assert len(one["held_out"]["band_psnr"]) == 5
         assert 10 < one["held_out"]["psnr"] < 40
         assert one["cpu_seconds"] > 0
+        assert one["film"]["frames"] == 12
+        assert list(one["gaps"]) == list(one["held_out_views"])
+        assert one["gap"] == pytest.approx(mean(one["gaps"].values()), abs=1e-4)
+    for name in ("alone", "alone-time"):
+        assert rows[name]["film"]["flicker_ratio"] == 1
+        assert rows[name]["film"]["base"] == rows[name]["film"]["head"]
+    assert rows["joint"]["film"]["flicker_ratio"] != 1
+    assert rows["posthoc"]["film"]["base"] == rows["alone"]["film"]["base"]
     assert rows["alone"]["parameters"] is None
     for name, iterations in (("joint", 40), ("detached", 40), ("posthoc", 50)):
         assert rows[name]["parameters"] == 78_531
@@ -167,6 +184,32 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
     longer = rows["joint"]["cpu_seconds"] / rows["alone"]["cpu_seconds"]
     assert rows["alone-time"]["iterations"] % 8 == 0
     assert 40 * longer <= rows["alone-time"]["iterations"] < 40 * longer + 8
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(weighed, tmp_path):
+    learning, plan, variants = (module(name) for name in ("ablation_learning", "ablation_plan", "ablation_variants"))
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200, film=12)
+    laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "here")
+    variant = replace(variants.VARIANTS["plus" if weighed else "plus-unweighed"], photos=2)
+    row, alone = laboratory.plus(cell, variant), laboratory.measured(cell, *laboratory.finished(cell, averaged=False))
+    assert row["sets"] == 2
+    assert row["belief"] is not None
+    assert row["held_out_base"] == alone["held_out"]
+    assert row["held_out"] != alone["held_out"]
+    assert row["film"]["flicker_ratio"] != 1
+    assert row["film"]["step_pixels"] > 0
+    assert row["splats"] > alone["splats"]
+
+
+def test_a_film_is_a_run_of_its_own_on_the_same_base():
+    plan, variants = module("ablation_plan"), module("ablation_variants").VARIANTS
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200)
+    plain, film = (plan.runs_of(each, [variants["joint"]])[-1] for each in (cell, replace(cell, film=12)))
+    assert plain.key != film.key
+    assert plain.base == film.base
 
 
 def test_weighed_sets_are_a_run_of_their_own():

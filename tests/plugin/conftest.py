@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,25 @@ def trained(capture: Path, configured: Callable[..., Any]) -> Any:
     config = configured(capture)
     config.steps_per_eval_image = 20
     return run(config)
+
+
+@pytest.fixture(scope="session")
+def plus(configured: Callable[..., Any]) -> Callable[..., Any]:
+    """A configuration of qsplat-plus with a small network."""
+
+    def configure(data: Path, *, iterations: int = 300, **options: Any) -> Any:
+        config = configured(data, method="qsplat-plus", iterations=iterations)
+        model = config.pipeline.model
+        model.qnn_options = replace(model.qnn_options, channels=8, layers=2, start=0.6)
+        for name, value in options.items():
+            setattr(model, name, value)
+        config.save_config()
+        return config
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def plus_run(capture: Path, plus: Callable[..., Any]) -> Any:
+    """The trainer of a run of two sets and a network, after it."""
+    return run(plus(capture))

@@ -111,3 +111,12 @@ def run(config: Any) -> Any:
     trainer.setup()
     trainer.train()
     return trainer
+
+
+def camera_at(dataset: Any, index: int) -> Any:
+    return dataset.cameras[index : index + 1]
+
+
+def held_out(trainer: Any) -> Any:
+    """The first camera that is held out."""
+    return camera_at(trainer.pipeline.datamanager.eval_dataset, 0)

@@ -19,7 +19,7 @@ from nerfstudio.utils.colormaps import ColormapOptions
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.utils import CameraState
 from PIL import Image
-from small_capture import HEIGHT, WIDTH, run, write_blender_files, write_capture, write_colmap_model
+from small_capture import HEIGHT, WIDTH, held_out, run, write_blender_files, write_capture, write_colmap_model
 
 from nerfstudio_plugin import field_config, field_model
 from nerfstudio_plugin.cameras import camera_of
@@ -86,10 +86,6 @@ def nerf(capture: Path, fields: Configure) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(field_config, "field_preset", tiny)
         return run(fields(capture))
-
-
-def held_out(trainer: Any) -> Any:
-    return trainer.pipeline.datamanager.eval_dataset.cameras[0:1]
 
 
 def state_of(model: QsplatFieldModel) -> dict[str, torch.Tensor]:

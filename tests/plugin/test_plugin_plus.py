@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +11,34 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.utils.eval_utils import eval_setup
-from small_capture import HEIGHT, WIDTH, run, write_capture
+from small_capture import HEIGHT, WIDTH, held_out, run
 
 from nerfstudio_plugin.plus_config import PhotoOptions
 from nerfstudio_plugin.plus_model import QsplatPlusModel
 from nerfstudio_plugin.runs import load_run
 from qsplat.io.ply import read_gaussians
-from qsplat.qnn.photos import PhotoQueries
-from qsplat.training import photo_head
 from qsplat.training.averaging import Averager
-from qsplat.training.photo_head import photo_queries
 from qsplat.training.unseen import unseen_photos
 
 Configure = Callable[..., Any]
 OUTPUTS = {"rgb", "rgb_base", "residual", "depth", "accumulation"}
-ITERATIONS, SETS = 300, 2
-SWITCH_ON = 180
-
-
-@pytest.fixture(scope="session")
-def plus(configured: Configure) -> Configure:
-    """A configuration with a small network."""
-
-    def configure(data: Path, *, iterations: int = ITERATIONS, **options: Any) -> Any:
-        config = configured(data, method="qsplat-plus", iterations=iterations)
-        model = config.pipeline.model
-        model.qnn_options = replace(model.qnn_options, channels=8, layers=2, start=SWITCH_ON / ITERATIONS)
-        for name, value in options.items():
-            setattr(model, name, value)
-        config.save_config()
-        return config
-
-    return configure
-
-
-@pytest.fixture(scope="module")
-def finished(capture: Path, plus: Configure) -> Any:
-    """The trainer of a run, after it."""
-    return run(plus(capture))
 
 
 @pytest.fixture
-def model(finished: Any) -> Any:
-    return finished.pipeline.model.eval()
-
-
-def camera_at(dataset: Any, index: int) -> Any:
-    return dataset.cameras[index : index + 1]
-
-
-def held_out(trainer: Any) -> Any:
-    return camera_at(trainer.pipeline.datamanager.eval_dataset, 0)
+def model(plus_run: Any) -> Any:
+    return plus_run.pipeline.model.eval()
 
 
 def gaussians(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.gauss_params.items()}
 
 
-def test_a_run_has_two_sets_its_photos_and_a_network_that_helps(finished: Any, model: Any):
-    assert len(model.companions) == SETS - 1
+def test_a_run_has_two_sets_its_photos_and_a_network_that_helps(plus_run: Any, model: Any):
+    assert len(model.companions) == 1
     assert not torch.equal(model.companions[0].means, model.means)
     assert len(model.photos) == model.num_train_data
     assert model._gain > 0
-    outputs = model.get_outputs_for_camera(held_out(finished))
+    outputs = model.get_outputs_for_camera(held_out(plus_run))
     assert set(outputs) == OUTPUTS
     for name, image in outputs.items():
         assert image.shape == (HEIGHT, WIDTH, 1 if name in ("depth", "accumulation") else 3)
@@ -116,24 +79,24 @@ def test_only_the_network_moves_in_the_end(capture: Path, plus: Configure):
     assert 0 < rates[0] < 1e-3
 
 
-def test_the_run_is_loaded_and_measured(finished: Any, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_run_is_loaded_and_measured(plus_run: Any, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     from evaluate import Options, evaluate_run
 
-    shown = model.get_outputs_for_camera(held_out(finished))
-    measured = load_run(finished.base_dir / "config.yml")
+    shown = model.get_outputs_for_camera(held_out(plus_run))
+    measured = load_run(plus_run.base_dir / "config.yml")
     again = measured.render(measured.views[0].camera)
     torch.testing.assert_close(again.rgb, shown["rgb"], atol=1e-6, rtol=0)
     torch.testing.assert_close(again.depth, shown["depth"][..., 0])
     assert measured.facts.num_gaussians == model.num_points + len(model.companions[0].means)
-    options = Options(load_config=finished.base_dir / "config.yml", output=tmp_path / "out.json", max_pictures=1)
+    options = Options(load_config=plus_run.base_dir / "config.yml", output=tmp_path / "out.json", max_pictures=1)
     report = evaluate_run(options, run=measured)
     assert any("mean of 2 sets" in note for note in report.notes)
     assert report.mean.psnr > report.base.psnr
 
 
-def test_a_model_shows_the_same_without_any_capture(finished: Any, model: Any):
-    fresh = finished.config.pipeline.model.setup(
+def test_a_model_shows_the_same_without_any_capture(plus_run: Any, model: Any):
+    fresh = plus_run.config.pipeline.model.setup(
         scene_box=model.scene_box,
         num_train_data=model.num_train_data,
         metadata={"alpha_color": None, "transparent": False},
@@ -142,22 +105,11 @@ def test_a_model_shows_the_same_without_any_capture(finished: Any, model: Any):
         seed_points=None,
     ).eval()
     fresh.load_state_dict(model.state_dict())
-    fresh.update_to_step(finished.step)
-    camera = held_out(finished)
+    fresh.update_to_step(plus_run.step)
+    camera = held_out(plus_run)
     ours, theirs = (one.get_outputs_for_camera(camera) for one in (fresh, model))
     for name in OUTPUTS:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
-
-
-def test_photos_are_kept_nearly_as_they_were_taken(finished: Any, model: Any):
-    photos = model.photos.views()
-    original = finished.pipeline.datamanager.training_views(torch.device("cpu"))
-    assert (
-        0.2 > max(float((one.image - other.image).abs().max()) for one, other in zip(photos, original, strict=True)) > 0
-    )
-    for one, other in zip(photos, original, strict=True):
-        assert torch.equal(one.camera.cam_from_world, other.camera.cam_from_world)
-        assert (one.camera.fx, one.camera.width) == (other.camera.fx, other.camera.width)
 
 
 @pytest.mark.parametrize(
@@ -238,143 +190,8 @@ def test_a_stopped_run_shows_the_set_that_was_trained(capture: Path, plus: Confi
     assert "stopped" in stopped.remarks[0]
 
 
-@pytest.fixture
-def judged(
-    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[float, int], tuple[Any, str]]:
-    """Runs that find what the photos correct to gain so many dB, every so many-th photo being kept from the last set:
-    the trainer, and what was said."""
-
-    def judge(gain: float, unseen: int) -> tuple[Any, str]:
-        monkeypatch.setattr("nerfstudio_plugin.plus_model.settle_belief", lambda *_: gain)
-        trainer = run(plus(capture, iterations=20, photos=PhotoOptions(unseen=unseen)))
-        return trainer, " ".join(capsys.readouterr().out.split())
-
-    return judge
-
-
-JUDGES = [
-    (2, "over the last set of Gaussians on 4 photos that it had not seen yet"),
-    (8, "by leave-one-out on 8 views of the training"),
-]
-
-
-@pytest.mark.parametrize(("unseen", "by"), JUDGES)
-@pytest.mark.parametrize(("gain", "told"), [(-0.25, "-0.250"), (0.004, "+0.004")])
-def test_what_does_not_help_is_switched_off(judged: Any, unseen: int, by: str, gain: float, told: str):
-    trainer, said = judged(gain, unseen)
-    assert f"does not help ({told} dB {by}) and is switched off" in said
-    loaded = load_run(trainer.base_dir / "config.yml")
-    camera = loaded.views[0].camera
-    assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
-    model = loaded.model
-    mean = model._model([model._seen(one) for one in model._sets()]).mean(camera)
-    torch.testing.assert_close(loaded.render(camera).rgb, mean.image.clamp(0, 1))
-    assert any("switched off" in remark for remark in loaded.remarks)
-
-
-@pytest.mark.parametrize(("unseen", "by"), JUDGES)
-def test_what_helps_is_said_with_its_gain_and_what_the_photos_take(judged: Any, unseen: int, by: str):
-    trainer, said = judged(0.25, unseen)
-    photos = trainer.pipeline.model.photos
-    assert f"gains 0.25 dB {by}; the 8 photos take {photos.num_bytes}" in said
-
-
-def test_the_last_set_does_not_see_at_first_what_the_belief_comes_from(
-    capture: Path, plus: Configure, monkeypatch: pytest.MonkeyPatch
-):
-    """Sets up to 100, 200 and 300 of 500 iterations, all photos from 290 on, then the network. The belief is that of
-    ``fit_belief``."""
-    seen: dict[int, set[int]] = {}
-    outputs, fit = QsplatPlusModel.get_outputs, photo_head.fit_belief
-    judge = QsplatPlusModel._judge
-    fitted: list[tuple[torch.Tensor, Sequence[int]]] = []
-    shown, witnessed = list[torch.Tensor](), list[torch.Tensor]()
-
-    def watched(model: Any, camera: Any) -> Any:
-        if model.training:
-            part = sum(model.step >= begin for begin in (100, 200, 290, 300))
-            seen.setdefault(part, set()).add(camera.metadata["cam_idx"])
-        return outputs(model, camera)
-
-    def noted(head: Any, photos: Any, views: Any, unseen: Sequence[int]) -> float:
-        gain = fit(head, photos, views, unseen)
-        shown.extend(view.image for view in views)
-        fitted.append((head.belief.clone(), unseen))
-        return gain
-
-    monkeypatch.setattr(QsplatPlusModel, "get_outputs", watched)
-
-    def judged(model: Any) -> None:
-        sets = [one.parameters_by_name for one in model.witness]
-        witnessed.extend(view.image for view in model._draw_photos(sets))
-        judge(model)
-
-    monkeypatch.setattr(QsplatPlusModel, "_judge", judged)
-    monkeypatch.setattr(photo_head, "fit_belief", noted)
-    trainer = run(plus(capture, iterations=500, sets=3, photos=PhotoOptions(unseen=2)))
-    unseen = unseen_photos(8, 2)
-    everything = set(range(8))
-    assert len(unseen) == 4
-    assert seen == {0: everything, 1: everything, 2: everything - set(unseen), 3: everything, 4: everything}
-    ((belief, of),) = fitted
-    assert tuple(of) == unseen
-    assert len(witnessed) == 8
-    assert all(torch.equal(one, other) for one, other in zip(shown, witnessed, strict=True))
-    _, loaded, _, _ = eval_setup(trainer.base_dir / "config.yml")
-    assert torch.equal(loaded.model.qnn.belief, belief)
-
-
-def test_a_view_of_the_training_does_not_read_its_own_photo(finished: Any):
-    """All of one photo is poisoned: its own view stays as it was, another one does not."""
-    model = copy.deepcopy(finished.pipeline.model).eval()
-    cameras = finished.pipeline.datamanager.train_dataset
-    before = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
-    model._head.photos._maps[3][..., :3] = 5.0
-    after = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
-    assert torch.equal(before[0], after[0])
-    assert not torch.equal(before[1], after[1])
-
-
-def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
-    cameras = [view.camera for view in model.photos.views()]
-    for index, camera in enumerate(cameras):
-        assert model.photos.index_of(camera) == index
-        assert model.photos.index_of(camera.resized(2 * camera.width, 2 * camera.height)) == index
-    moved = cameras[2].cam_from_world.clone()
-    moved[0, 3] += 1e-3
-    assert model.photos.index_of(replace(cameras[2], cam_from_world=moved)) is None
-    assert model.photos.index_of(replace(cameras[2], fx=1.01 * cameras[2].fx)) is None
-
-
-def test_a_damaged_photo_is_refused_in_one_sentence(finished: Any):
-    model = copy.deepcopy(finished.pipeline.model).eval()
-    model.photos.photo_files[: int(model.photos.photo_ends[0])] = 0
-    model._shown, model._head.photos = [], PhotoQueries([])
-    with pytest.raises(SystemExit, match="qsplat: a photo that the model keeps is damaged"):
-        model.get_outputs_for_camera(held_out(finished))
-
-
-def test_a_capture_that_holds_nothing_out_is_measured_by_leave_one_out(tmp_path: Path, capture: Path, plus: Configure):
-    config = plus(capture, iterations=30)
-    config.pipeline.datamanager.dataparser.holdout_every = 0
-    config.save_config()
-    measured = load_run(run(config).base_dir / "config.yml")
-    assert not measured.held_out
-    assert [measured.model.photos.index_of(view.camera) for view in measured.views] == list(range(len(measured.views)))
-
-
-def test_the_sets_of_a_run_are_weighed_by_its_photos(finished: Any, model: Any, monkeypatch: pytest.MonkeyPatch):
-    camera = held_out(finished)
-    shown = model.get_outputs_for_camera(camera)["rgb"]
-    assert model._is_on
-    assert model._weights is not None
-    monkeypatch.setattr(model, "_weights", None)
-    assert not torch.equal(model.get_outputs_for_camera(camera)["rgb"], shown)
-
-
-def test_without_the_network_the_viewer_sees_the_first_set(finished: Any, model: Any):
-    camera = held_out(finished)
+def test_without_the_network_the_viewer_sees_the_first_set(plus_run: Any, model: Any):
+    camera = held_out(plus_run)
     whole = model.get_outputs_for_camera(camera)
     model.show_qnn.value = False
     plain = model.get_outputs_for_camera(camera)
@@ -383,52 +200,13 @@ def test_without_the_network_the_viewer_sees_the_first_set(finished: Any, model:
     assert not torch.equal(plain["rgb"], whole["rgb"])
 
 
-def test_a_crop_box_hides_all_sets(finished: Any, model: Any):
+def test_a_crop_box_hides_all_sets(plus_run: Any, model: Any):
     from nerfstudio.data.scene_box import OrientedBox
 
     far_away = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    outputs = model.get_outputs_for_camera(held_out(finished), obb_box=far_away)
+    outputs = model.get_outputs_for_camera(held_out(plus_run), obb_box=far_away)
     model.crop_box = None
     assert not outputs["accumulation"].any()
-
-
-@pytest.mark.parametrize("kind", ["masked", "transparent"])
-def test_masks_and_transparent_photos_are_kept(kind: str, tmp_path: Path, plus: Configure):
-    config = plus(write_capture(tmp_path / kind, **{kind: True}), iterations=40)
-    config.pipeline.model.photos.max_side = 24
-    config.save_config()
-    trainer = run(config)
-    views = trainer.pipeline.model.photos.views()
-    assert {tuple(view.image.shape) for view in views} == {(18, 24, 3)}
-    assert {(view.camera.width, view.camera.fx) for view in views} == {(24, 25.0)}
-    if kind == "masked":
-        assert all(view.mask is not None and not view.mask[:, :12].any() and view.mask[:, 12:].all() for view in views)
-    else:
-        assert all(view.mask is None for view in views)
-        for view, photo in zip(views, trainer.pipeline.datamanager.training_views(torch.device("cpu")), strict=True):
-            over_white = photo.image + 1 - photo.alpha[..., None]
-            halved = torch.nn.functional.avg_pool2d(over_white.permute(2, 0, 1), 2).permute(1, 2, 0)
-            assert float((view.image - halved).abs().mean()) < 0.02
-    loaded = load_run(trainer.base_dir / "config.yml")
-    assert torch.isfinite(loaded.render(loaded.views[0].camera).rgb).all()
-
-
-def test_the_network_learns_from_photos_as_they_were_taken_and_reads_those_that_are_kept(
-    tmp_path: Path, plus: Configure
-):
-    """Photos that are spoilt in keeping are no measure of what they are worth to other views."""
-    config = plus(write_capture(tmp_path / "capture"), iterations=40)
-    config.pipeline.model.photos.quality = 1
-    trainer = run(config)
-    model = trainer.pipeline.model
-    taken = trainer.pipeline.datamanager.training_views(torch.device("cpu"))
-    drawn = model._draw_photos(model._sets())
-    for view, kept, photo in zip(model._shown_views(), drawn, taken, strict=True):
-        assert torch.equal(view.photo, photo.image)
-        assert float((kept.photo - photo.image).abs().mean()) > 0.02
-        assert torch.equal(view.image, kept.image)
-    for ours, theirs in zip(model._head.photos._maps, photo_queries(drawn)._maps, strict=True):
-        assert torch.equal(ours, theirs)
 
 
 WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -463,26 +241,26 @@ def test_what_a_run_cannot_have_is_refused_in_one_sentence(case: str, capture: P
     assert not config.get_checkpoint_dir().exists()
 
 
-def test_other_photos_are_not_kept_from_a_resumed_run(finished: Any, capture: Path, plus: Configure):
+def test_other_photos_are_not_kept_from_a_resumed_run(plus_run: Any, capture: Path, plus: Configure):
     config = plus(capture, iterations=4, photos=PhotoOptions(unseen=2))
-    config.load_dir = finished.checkpoint_dir
+    config.load_dir = plus_run.checkpoint_dir
     with pytest.raises(SystemExit, match=r"'unseen': 8.*'unseen': 2.*photos\.unseen"):
         run(config)
 
 
-def test_a_checkpoint_of_another_plan_is_refused(finished: Any, capture: Path, plus: Configure):
+def test_a_checkpoint_of_another_plan_is_refused(plus_run: Any, capture: Path, plus: Configure):
     config = plus(capture, iterations=4, sets=3)
-    config.load_dir = finished.checkpoint_dir
+    config.load_dir = plus_run.checkpoint_dir
     trainer = config.setup(local_rank=0, world_size=1)
     with pytest.raises(SystemExit, match=r"--pipeline\.model\.sets"):
         trainer.setup()
 
 
-def test_ns_render_and_ns_eval_take_the_run(finished: Any, tmp_path: Path):
+def test_ns_render_and_ns_eval_take_the_run(plus_run: Any, tmp_path: Path):
     from nerfstudio.scripts.eval import ComputePSNR
     from nerfstudio.scripts.render import DatasetRender
 
-    config = finished.base_dir / "config.yml"
+    config = plus_run.base_dir / "config.yml"
     DatasetRender(load_config=config, output_path=tmp_path).main()
     assert {folder.name for folder in (tmp_path / "test").iterdir()} == {"gt-rgb", *OUTPUTS}
     ComputePSNR(load_config=config, output_path=tmp_path / "results.json").main()
@@ -490,13 +268,13 @@ def test_ns_render_and_ns_eval_take_the_run(finished: Any, tmp_path: Path):
     assert results["psnr"] > results["psnr_base"]
 
 
-def test_ns_export_writes_the_first_set_and_says_so(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_ns_export_writes_the_first_set_and_says_so(plus_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     try:
         from nerfstudio.scripts.exporter import ExportGaussianSplat
     except (ImportError, OSError) as error:
         pytest.skip(f"nerfstudio's exporter cannot be imported here: {error}")
-    ExportGaussianSplat(load_config=finished.base_dir / "config.yml", output_dir=tmp_path).main()
-    assert 0 < len(read_gaussians(tmp_path / "splat.ply")) <= finished.pipeline.model.num_points
+    ExportGaussianSplat(load_config=plus_run.base_dir / "config.yml", output_dir=tmp_path).main()
+    assert 0 < len(read_gaussians(tmp_path / "splat.ply")) <= plus_run.pipeline.model.num_points
     assert [path.name for path in tmp_path.iterdir()] == ["splat.ply"]
     assert "holds one set of Gaussians" in " ".join(capsys.readouterr().out.split())
 

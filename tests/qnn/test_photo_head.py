@@ -136,7 +136,7 @@ def test_the_image_and_the_head_get_gradients_and_the_photos_none():
     assert image.grad is not None
     assert image.grad.abs().max() > 0
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in head.parameters())
-    assert not any(one.requires_grad for one in head.photos._maps)
+    assert not any(one.image.requires_grad for one in head.photos._photos)
 
 
 @pytest.mark.parametrize(

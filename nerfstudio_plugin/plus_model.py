@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,10 +29,9 @@ from qsplat.training.model import ViewOutputs
 from qsplat.training.parameters import gaussians_of, parameters_of
 from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, settle_belief
 from qsplat.training.plus import NEXT_SET
-from qsplat.training.plus_model import PlusModel
+from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.schedule import Schedule
 from qsplat.training.set_weights import SetWeights
-from qsplat.training.targets import Target, averaged
 from qsplat.training.unseen import given_back, unseen_photos
 
 JUDGED = 32
@@ -152,7 +150,7 @@ class QsplatPlusModel(QsplatModel):
     def _judge(self) -> None:
         def testimony() -> tuple[PhotoQueries, list[ShownView]]:
             kept = self._draw_photos(_fields(self.witness))
-            return photo_queries(kept, self.config.photos.config()), self._beside_photos_as_taken(kept)
+            return photo_queries(kept, self.config.photos.config()), self._as_taken(kept)
 
         views = self._shown_views()
         count = min(JUDGED, len(views))
@@ -234,7 +232,7 @@ class QsplatPlusModel(QsplatModel):
             drawn = self._draw_photos(self._sets())
             self._ask(drawn)
             self._others = [self._head.photos.without(index) for index in range(len(drawn))]
-            self._shown = self._beside_photos_as_taken(drawn)
+            self._shown = self._as_taken(drawn)
         return self._shown
 
     def _ask(self, drawn: Sequence[ShownView]) -> None:
@@ -243,14 +241,10 @@ class QsplatPlusModel(QsplatModel):
         self._head.photos = photo_queries(drawn, config)
         self._weights = SetWeights(drawn, config) if self.config.sets > 1 else None
 
-    def _beside_photos_as_taken(self, drawn: Sequence[ShownView]) -> list[ShownView]:
+    def _as_taken(self, drawn: Sequence[ShownView]) -> list[ShownView]:
+        """``drawn`` beside the photos as they were taken."""
         assert self._training_views is not None
-        taken = [Target.of(view, 1, str(self.device)) for view in self._training_views(self.device)]
-        background = self.background_color.to(self.device)
-        return [
-            replace(shown, photo=averaged(target.over(background), *shown.alpha.shape))
-            for shown, target in zip(drawn, taken, strict=True)
-        ]
+        return as_taken(drawn, self._training_views(self.device), self.background_color.to(self.device))
 
     def _draw_photos(self, sets: Sequence[Mapping[str, Tensor]]) -> list[ShownView]:
         """What ``sets`` of Gaussians show of the photos that are kept."""

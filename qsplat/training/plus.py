@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from qsplat.cameras import Camera
 from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import PhotoHead, require_photos
 from qsplat.qnn.photos import PhotoConfig, PhotoQueries
@@ -20,7 +19,7 @@ from qsplat.training.photo_head import (
     settle_belief,
     train_photo_head,
 )
-from qsplat.training.plus_model import PlusModel
+from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.targets import TrainingView
 from qsplat.training.training import StepRecord, Training
 from qsplat.training.unseen import UNSEEN, Witness, given_back, unseen_photos, without_unseen
@@ -119,17 +118,22 @@ def finish_plus(
     config: PlusConfig,
     *,
     began: float,
-    cameras: Sequence[Camera] | None = None,
+    kept: Sequence[TrainingView] | None = None,
     witness: Witness | None = None,
 ) -> FittedPlus:
     """Train a head on the sets of ``model``, which has none, and let ``witness`` tell how far to believe it; ``began``
-    is when the run did, by ``perf_counter``, and ``cameras`` are those of the photos before they were made smaller."""
-    views = model.shown(scene.train, cameras=cameras, backend=config.base.backend)
+    is when the run did, by ``perf_counter``.
+
+    ``kept`` are the photos that the model asks in the place of those of ``scene``, reduced or compressed. The head
+    learns and is judged by the photos of ``scene`` all the same: those that are spoilt are no measure of what they are
+    worth to other views.
+    """
+    told, views = told_and_taught(model, scene.train, kept, config)
     device = model.background.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(config.base.seed)
         head = PhotoHead(config.head).to(device)
-    head.photos = photo_queries(views, config.photos)
+    head.photos = photo_queries(told, config.photos)
     train_photo_head(
         head,
         views,
@@ -140,9 +144,9 @@ def finish_plus(
     )
     head.eval().requires_grad_(False)
 
-    gain = settle_plus(head, views, model=model, witness=witness, photos=scene.train, config=config, cameras=cameras)
+    gain = settle_plus(head, views, model=model, witness=witness, photos=scene.train, config=config, kept=kept)
     if gain >= LEAST_GAIN:
-        model = model.asking(head, views, config.photos)
+        model = model.asking(head, told, config.photos)
     return FittedPlus(model, gain, time.perf_counter() - began)
 
 
@@ -154,11 +158,12 @@ def settle_plus(
     witness: Witness | None,
     photos: Sequence[TrainingView],
     config: PlusConfig,
-    cameras: Sequence[Camera] | None = None,
+    kept: Sequence[TrainingView] | None = None,
     chosen: Sequence[int] | None = None,
 ) -> float:
     """Let ``witness`` tell how far to believe ``head``, which is on the sets of ``model``; ``shown`` is what the
-    sets show of ``photos``. Without a witness ``chosen`` ones of them, or all, judge it by leave-one-out.
+    sets show of ``photos``, in the place of which ``kept`` ones may be asked. Without a witness ``chosen`` ones of
+    them, or all, judge it by leave-one-out.
 
     Returns:
         The gain in dB, as of ``settle_belief``.
@@ -166,8 +171,17 @@ def settle_plus(
 
     def testimony() -> tuple[PhotoQueries, list[ShownView]]:
         assert witness is not None
-        alone = replace(model, sets=(witness.gaussians,))
-        seen = alone.shown(photos, cameras=cameras, backend=config.base.backend)
-        return photo_queries(seen, config.photos), seen
+        told, seen = told_and_taught(replace(model, sets=(witness.gaussians,)), photos, kept, config)
+        return photo_queries(told, config.photos), seen
 
     return settle_belief(head, shown, () if witness is None else witness.unseen, testimony, chosen)
+
+
+def told_and_taught(
+    model: PlusModel, photos: Sequence[TrainingView], kept: Sequence[TrainingView] | None, config: PlusConfig
+) -> tuple[list[ShownView], list[ShownView]]:
+    """What ``model`` shows beside the photos that it asks, and beside those by which its head learns: the same where
+    none are ``kept`` in the place of ``photos``."""
+    cameras = [photo.camera for photo in photos]
+    told = model.shown(kept or photos, cameras=cameras, backend=config.base.backend)
+    return told, told if kept is None else as_taken(told, photos, model.background)

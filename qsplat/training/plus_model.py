@@ -130,6 +130,18 @@ class PlusModel:
         return shown
 
 
+def as_taken(
+    shown: Sequence[ShownView], photos: Sequence[TrainingView], background: Float[Tensor, "3"]
+) -> list[ShownView]:
+    """``shown``, in which photos may be reduced or compressed, beside the ``photos`` as they were taken, averaged to
+    the size of what is shown."""
+    targets = [Target.of(photo, 1, str(background.device)) for photo in photos]
+    return [
+        replace(view, photo=averaged(target.over(background), *view.alpha.shape))
+        for view, target in zip(shown, targets, strict=True)
+    ]
+
+
 def _required(depth: Tensor | None) -> Tensor:
     assert depth is not None
     return depth

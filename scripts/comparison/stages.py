@@ -19,7 +19,7 @@ from qsplat.training.photo_head import (
     leave_one_out_gain,
     photo_queries,
 )
-from qsplat.training.plus import PlusConfig, settle_plus
+from qsplat.training.plus import PlusConfig, settle_plus, told_and_taught
 from qsplat.training.plus_model import PlusModel
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
@@ -136,14 +136,15 @@ class PhotoHeadStage:
 
     def __init__(self, scene: Scene, sets: PlusModel, config: PlusConfig, witness: Witness | None) -> None:
         self._sets, self._config, self._witness, self.step = sets, config, witness, 0
-        self._photos, self.photo_bytes = packed(scene, sets)
-        self._views = sets.shown(self._photos)
+        self._photos = scene.train
+        self._packed, self.photo_bytes = packed(scene, sets)
+        told, self._views = told_and_taught(sets, self._photos, self._packed, config)
         seed = config.base.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = PhotoHead(config.head)
-        self.head.photos = photo_queries(self._views, config.photos)
-        self._asking = sets.asking(self.head, self._views, config.photos)
+        self.head.photos = photo_queries(told, config.photos)
+        self._asking = sets.asking(self.head, told, config.photos)
         self._training = PhotoHeadTraining(
             self.head, self._views, steps=config.head_steps, crop_share=config.crop_share, seed=seed
         )
@@ -173,6 +174,7 @@ class PhotoHeadStage:
             model=self._sets,
             witness=self._witness,
             photos=self._photos,
+            kept=self._packed,
             config=self._config,
             chosen=self._judged,
         )

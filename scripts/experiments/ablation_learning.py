@@ -22,7 +22,7 @@ from holdouts import HoldOut, gaps, held_out
 
 if TYPE_CHECKING:
     from qsplat.gaussians import Gaussians
-    from qsplat.io.scene import Scene
+    from qsplat.io.scene import Scene, View
     from qsplat.training.config import FitConfig
     from qsplat.training.model import SplatModel
     from qsplat.training.plus_model import PlusModel
@@ -147,15 +147,14 @@ class Laboratory:
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain, kept, trained = None, None, spent
+        gain, kept, size, trained = None, None, None, spent
         if variant.photos:
             photos = PhotoConfig(count=variant.photos)
             cpu, wall = time.process_time(), time.perf_counter()
-            cameras = [view.camera for view in scene.train]
             if variant.quality is not None:
-                scene, kept = packed(scene, model, variant.quality, variant.side)
+                kept, size = packed(scene, model, variant.quality, variant.side)
             config = PlusConfig(base=base_config(cell), photos=photos)
-            fitted = finish_plus(model, scene, config, began=wall, cameras=cameras, witness=witness)
+            fitted = finish_plus(model, scene, config, began=wall, kept=kept, witness=witness)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
             gain = fitted.leave_one_out
@@ -166,7 +165,7 @@ class Laboratory:
             "head_cpu_seconds": round(spent.cpu - trained.cpu, 3),
             "leave_one_out": gain,
             "belief": belief,
-            "photo_bytes": kept,
+            "photo_bytes": size,
         }
         return {**self.described(cell, model, spent), **found}
 
@@ -257,8 +256,9 @@ def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
     return second * (seconds / other_seconds) ** min(max(power, 0.5), 4.0)
 
 
-def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tuple[Scene, int]:
-    """``scene`` with its training photos as JPEGs, over the background of ``model``, and the number of their bytes."""
+def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tuple[list[View], int]:
+    """The training views of ``scene`` with their photos as JPEGs, over the background of ``model``, and the number of
+    their bytes."""
     from qsplat.io.packed_photos import pack_masks, pack_photos
     from qsplat.training.targets import Target
 
@@ -269,7 +269,7 @@ def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tu
         mask = None if view.mask is None else pack_masks([view.mask], max_side=side).unpack_masks()[0]
         camera = view.camera.resized(photo.shape[1], photo.shape[0])
         views.append(replace(view, camera=camera, image=photo, alpha=None, mask=mask))
-    return replace(scene, train=tuple(views)), len(kept.data)
+    return views, len(kept.data)
 
 
 @lru_cache(maxsize=2)

@@ -187,19 +187,19 @@ _PLUS: tuple[Variant, ...] = (
         Plus(
             f"plus-quality-{quality}",
             "photo-parts",
-            f"as plus-seen, with photos as JPEG of quality {quality}",
+            f"as plus, with photos as JPEG of quality {quality}",
             quality=quality,
-            unseen=0,
+            weighed=True,
         )
         for quality in (90, 60, 30)
     ),
     Plus(
         "plus-side-126",
         "photo-parts",
-        "as plus-seen, with photos of 126 pixels, as JPEG of quality 90",
+        "as plus, with photos of 126 pixels, as JPEG of quality 90",
         quality=90,
         side=126,
-        unseen=0,
+        weighed=True,
     ),
     Plus("plus-3", "photo-parts", "as plus-unweighed, with three sets of Gaussians", sets=3),
     *(

@@ -26,9 +26,10 @@ from qsplat.training.photo_head import (
     settle_belief,
     train_photo_head,
 )
-from qsplat.training.plus import PlusConfig, finish_plus, fit_plus
+from qsplat.training.plus import PlusConfig, finish_plus, fit_plus, told_and_taught
 from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
+from qsplat.training.targets import averaged
 from qsplat.training.training import Training
 from qsplat.training.unseen import given_back, unseen_photos, without_unseen
 
@@ -277,6 +278,34 @@ def test_a_head_that_makes_views_worse_is_left_out(truth, capture, monkeypatch):
     assert fitted.model.head is None
     camera = capture.test[0].camera
     assert torch.equal(fitted.model.render(camera).rgb, model.render(camera).rgb)
+
+
+def test_a_head_learns_from_photos_as_they_were_taken_and_asks_those_that_are_kept(truth, capture, monkeypatch):
+    """Kept photos of half the size, darkened: heads, beliefs and judges see the ones that were taken; whoever asks, the
+    kept ones."""
+    model, asked, taught = PlusModel((miscoloured(truth),)), [], []
+
+    def noted(head, views, **named):
+        asked.append(head.photos)
+        taught.extend(views)
+        train_photo_head(head, views, **named)
+
+    kept = []
+    for view in capture.train:
+        camera = view.camera.resized(view.camera.width // 2, view.camera.height // 2)
+        small = averaged(view.image, camera.height, camera.width)
+        kept.append(replace(view, camera=camera, image=small / 2, alpha=None, mask=None))
+    monkeypatch.setattr(plus, "train_photo_head", noted)
+    finish_plus(model, capture, SHORT, began=0.0, kept=kept)
+    for shown, view in zip(taught, capture.train, strict=True):
+        small = averaged(photo_of(model, view), *shown.alpha.shape)
+        assert (shown.camera.width, shown.camera.height) == (view.camera.width // 2, view.camera.height // 2)
+        torch.testing.assert_close(shown.photo, small)
+    expected = photo_queries(model.shown(kept, cameras=[view.camera for view in capture.train]))
+    camera, depth = taught[0].camera, taught[0].depth
+    assert torch.equal(asked[0](camera, depth), expected(camera, depth))
+    told, seen = told_and_taught(model, capture.train, None, SHORT)
+    assert told is seen
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(0.002, False), (0.02, True)])

@@ -56,7 +56,7 @@ for height, width, channels in ((1, 1, 3), (11, 11, 3), (40, 23, 1), (70, 90, 4)
     image = torch.rand(height, width, channels, generator=generator).requires_grad_()
     for mask in (None, torch.rand(height, width, generator=generator) < 0.5):
         Photometric.apply(image, torch.rand(image.shape), mask, 0.2, 3, library).backward()
-for width, height, count in ((1, 1, 1), (70, 9, 3), (300, 5, 2), (33, 33, 0)):
+for width, height, count in ((1, 1, 1), (70, 9, 4), (300, 5, 2), (33, 33, 0)):
     pose = torch.eye(4)
     pose[:3, 3] = torch.randn(3, generator=generator)
     photos = [
@@ -66,8 +66,10 @@ for width, height, count in ((1, 1, 1), (70, 9, 3), (300, 5, 2), (33, 33, 0)):
     view = Camera(torch.eye(4), 40.0, 40.0, width / 2, height / 2, width, height)
     depth = 3 * torch.randn(height, width, generator=generator)
     depth[0, 0] = float("nan")
-    for chosen in (photos, photos[:count]):
-        compiled_warp(view, depth, chosen, torch.ones(len(chosen)), Trust(0.1, 1.0), threads=3, library=library)
+    chosen, window = photos[:count], Window(width // 2, height // 2, width - width // 2, height - height // 2)
+    for one, part in ((view, depth), (view.cropped(window), depth[height // 2:, width // 2:])):
+        told = {"photos": chosen, "shares": torch.ones(count), "trust": Trust(0.1, 1.0)}
+        compiled_warp(one, part, **told, threads=3, library=library)
 print("drawn", drawn)
 """
 
@@ -76,6 +78,8 @@ def test_structures_have_the_size_of_their_c_twins():
     assert ctypes.sizeof(kernels.Projection) == 8 + 7 * 4 + 7 * 4 + 19 * 8
     assert ctypes.sizeof(kernels.RasterImage) == 8 + 9 * 4 + 4 + 12 * 8
     assert ctypes.sizeof(kernels.PhotometricLoss) == 4 * 4 + 2 * 4 + 5 * 8
+    assert ctypes.sizeof(kernels.WarpedPhoto) == 12 * 4 + 5 * 4 + 2 * 4 + 4 + 8
+    assert ctypes.sizeof(kernels.Warp) == 12 * 4 + 6 * 4 + 6 * 4 + 3 * 8
 
 
 @pytest.mark.parametrize(

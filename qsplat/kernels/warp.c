@@ -179,7 +179,7 @@ static void add_photo(const Warp *warp, const WarpedPhoto *photo, const Pose *po
         }
         piece->weight[i] += weight;
         piece->square[i] += weight * square * (1.0f / 3.0f);
-        piece->angle[i] += weight * keep(inside, angle);
+        piece->angle[i] += weight * angle;
     }
 }
 

@@ -170,7 +170,8 @@ class PhotoQueries:
 
     def _sums(self, camera: Camera, depth: Float[Tensor, "h w"]) -> Sums:
         photos, shares = self.chosen(camera)
-        return warp(camera, depth, [self._photos[photo] for photo in photos.tolist()], shares, self._trust)
+        asked = [self._photos[photo] for photo in photos.tolist()]
+        return warp(camera, depth, photos=asked, shares=shares, trust=self._trust)
 
 
 def _confidence(weight: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class Photo:
     image: Float16[Tensor, "h w 4"]
 
     def __post_init__(self) -> None:
-        assert self.image.shape[:2] == (self.camera.height, self.camera.width)
+        assert self.image.shape == (self.camera.height, self.camera.width, 4)
+        assert self.image.dtype == torch.float16
 
 
 @dataclass(frozen=True)
@@ -59,33 +60,37 @@ class Sums:
 
 @torch.no_grad()
 def warp(
-    camera: Camera, depth: Float[Tensor, "h w"], photos: Sequence[Photo], shares: Float[Tensor, " k"], trust: Trust
+    camera: Camera, depth: Float[Tensor, "h w"], *, photos: Sequence[Photo], shares: Float[Tensor, " k"], trust: Trust
 ) -> Sums:
     """Sums over ``photos`` at the pixels that ``camera`` renders, whose expected depth is ``depth``.
 
     The weight of a photo is its share, times the agreement of the surface's depth with the one that the photo shows in
     its place, times the nearness of the two lines of sight; 0 where the surface lies outside of the photo, or where
-    there is none (a depth of 0). In float32 on a CPU a compiled kernel does it, otherwise ``portable_warp``.
+    there is none (a depth that is not above 0, or no number). In float32 on a CPU a compiled kernel does it, otherwise
+    ``portable_warp``.
     """
-    fast = depth.device.type == "cpu" and depth.dtype == torch.float32 and kernels.available()
-    if not fast or any(photo.image.device.type != "cpu" for photo in photos):
-        return portable_warp(camera, depth, photos, shares, trust)
+    told = {"photos": photos, "shares": shares, "trust": trust}
+    held = [depth, camera.cam_from_world, *(photo.image for photo in photos)]
+    exact = any(tensor.dtype != torch.float32 for tensor in held[:2])
+    if exact or any(tensor.device.type != "cpu" for tensor in held) or not kernels.available():
+        return portable_warp(camera, depth, **told)
     library = kernels.load(kernels.best_binary())
-    return compiled_warp(camera, depth, photos, shares, trust, threads=torch.get_num_threads(), library=library)
+    return compiled_warp(camera, depth, **told, threads=torch.get_num_threads(), library=library)
 
 
 def compiled_warp(
     camera: Camera,
     depth: Float[Tensor, "h w"],
+    *,
     photos: Sequence[Photo],
     shares: Float[Tensor, " k"],
     trust: Trust,
-    *,
     threads: int,
     library: ctypes.CDLL,
 ) -> Sums:
     """``warp`` by the kernel of ``library``."""
     part, depth = camera.view, depth.contiguous()
+    assert depth.shape == (part.height, part.width)
     images = [photo.image.contiguous() for photo in photos]
     listed = (kernels.WarpedPhoto * len(photos))()
     for entry, photo, image, share in zip(listed, photos, images, shares.tolist(), strict=True):
@@ -116,10 +121,11 @@ def _describe(arguments: kernels.Warp | kernels.WarpedPhoto, camera: Camera) -> 
 
 
 def portable_warp(
-    camera: Camera, depth: Float[Tensor, "h w"], photos: Sequence[Photo], shares: Float[Tensor, " k"], trust: Trust
+    camera: Camera, depth: Float[Tensor, "h w"], *, photos: Sequence[Photo], shares: Float[Tensor, " k"], trust: Trust
 ) -> Sums:
     """``warp`` in PyTorch, on any device and in the type of the camera's pose."""
     points = world_points(camera, depth.to(camera.cam_from_world))
+    assert depth.shape == points.shape[:2]
     line = functional.normalize(camera.center - points, dim=-1)
     zero = points.new_zeros(points.shape[:2])
     total, angle, square = zero, zero, zero
@@ -127,15 +133,15 @@ def portable_warp(
     for photo, share in zip(photos, shares, strict=True):
         there = reproject(points, photo.camera)
         read = sample(photo.image.to(points), there.pixels)
-        residual, seen = read[..., :3], read[..., 3]
         apart = angles_between(line, functional.normalize(photo.camera.center - points, dim=-1))
-        weight = (
-            there.inside * agreement(there.depth, seen, trust.tolerance) * trust.nearness(apart) * share * (depth > 0)
-        )
+        weight = agreement(there.depth, read[..., 3], trust.tolerance) * trust.nearness(apart) * share
+        shown = there.inside & (depth > 0)
+        weight = torch.where(shown & (weight > 0), weight, zero)
+        residual = torch.where(shown[..., None], read[..., :3], torch.zeros_like(points))
         total = total + weight
         mean = mean + weight[..., None] * residual
         square = square + weight * residual.square().mean(-1)
-        angle = angle + weight * apart
+        angle = angle + weight * torch.where(shown, apart, zero)
     return Sums(total, mean, square, angle)
 
 

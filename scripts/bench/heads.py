@@ -4,8 +4,8 @@
 
 Random Gaussians in front of cameras on a short line, whose images stand for photos. No gradients, all threads. `one
 set` is what plain splatting takes; `queries` choose and warp the photos that `qsplat-plus` reads, and `weights` those
-by which it weighs its two sets. `warp` is the compiled kernel alone on these photos, `portable warp` the same in
-PyTorch.
+by which it weighs its two sets. `warp` is the compiled kernel alone on the photos that are chosen, `portable warp`
+the same in PyTorch.
 """
 
 from __future__ import annotations
@@ -88,11 +88,12 @@ def case(given: argparse.Namespace, width: int, height: int) -> Callable[[], Tim
     image, depth = shown.color, shown.depth
     weights, sets = SetWeights(views, photos.config), [SetView(image, depth, shown.alpha)] * 2
     coordinates, told = pixel_queries(camera), photos(camera, depth)
+    chosen, shares = photos.chosen(camera)
     warped = [
         Photo(source.camera, torch.cat([source.residual, source.depth[..., None]], dim=-1).half())
-        for source in sources[: given.photos]
+        for source in (sources[index] for index in chosen.tolist())
     ]
-    shares, trust = torch.ones(len(warped)), Trust(photos.config.tolerance, 0.1)
+    asked = {"photos": warped, "shares": shares, "trust": Trust(photos.config.tolerance, 0.1)}
 
     def times() -> Times:
         parts = {
@@ -100,8 +101,8 @@ def case(given: argparse.Namespace, width: int, height: int) -> Callable[[], Tim
             "qnn": lambda: image_residual(head, image, coordinates),
             "weights": lambda: weights.without(None)(camera, sets),
             "queries": lambda: part_queries(photos.without(None), camera, depth)(camera.view),
-            "warp": lambda: warp(camera, depth, warped, shares, trust),
-            "portable_warp": lambda: portable_warp(camera, depth, warped, shares, trust),
+            "warp": lambda: warp(camera, depth, **asked),
+            "portable_warp": lambda: portable_warp(camera, depth, **asked),
             "photo_head": lambda: image_residual(beliefs, image, told),
         }
         found = {name: milliseconds(part) for name, part in parts.items()}

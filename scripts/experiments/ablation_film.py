@@ -18,19 +18,19 @@ FEWEST = 9
 
 def filmed(scene: Scene, model: SplatModel | PlusModel, frames: int) -> dict[str, Any]:
     """How steady the images of ``model``, and those of its Gaussians without a head, are in a film of ``frames`` frames
-    past all cameras of ``scene`` with the lens of the first that is held out.
-
-    Raises:
-        ValueError: three frames in a row show no surface.
-    """
+    past all cameras of ``scene`` with the lens of the first that is held out; or why it has ``failed``, such as where
+    no three frames in a row show the same surface."""
     from qsplat.camera_paths import smooth_path
     from qsplat.metrics.consistency import consistency
 
     lens = scene.test[0].camera
     poses = [view.camera.cam_from_world for view in (*scene.train, *scene.test)]
-    path = smooth_path([replace(lens, cam_from_world=pose) for pose in poses], frames)
     with_depth = replace(model, config=replace(model.config, depth=True))
-    found = consistency(with_depth.render, path)
+    try:
+        path = smooth_path([replace(lens, cam_from_world=pose) for pose in poses], frames)
+        found = consistency(with_depth.render, path)
+    except ValueError as refusal:
+        return {"failed": str(refusal)}
     steady = {
         name: {measure: value for measure, value in asdict(part).items() if measure != "per_frame"}
         for name, part in (("base", found.base), ("head", found.head))
@@ -39,9 +39,9 @@ def filmed(scene: Scene, model: SplatModel | PlusModel, frames: int) -> dict[str
 
 
 def film_lines(rows: Sequence[Mapping[str, Any]], way: str) -> list[dict[str, str]]:
-    """A line for each variant that was filmed in a scene, over its seeds."""
+    """A line for each variant that was filmed in a scene, over the seeds in which there is a film."""
     lines = []
-    here = [row for row in rows if row["hold_out"] == way and row.get("film")]
+    here = [row for row in rows if row["hold_out"] == way and row.get("film") and "failed" not in row["film"]]
     for scene, variant in dict.fromkeys((row["scene"], row["variant"]) for row in here):
         films = [row["film"] for row in here if (row["scene"], row["variant"]) == (scene, variant)]
         lines.append(

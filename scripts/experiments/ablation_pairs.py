@@ -35,8 +35,8 @@ class Comparison:
 
     ``octaves`` are mean differences of held-out ``band_psnr``; more dB is less error throughout. Of the ``views``, a
     held-out photo counted once per seed, ``views_better`` have a higher PSNR; ``with_distance`` is Spearman's rank
-    correlation of their gain and the distance to the nearest training camera (None where that is not known). ``time``
-    is that of ``times_of``.
+    correlation of their gain and the distance to the nearest training camera (None for fewer than four, where all are
+    alike, or where a row does not say it). ``time`` is that of ``times_of``.
     """
 
     scene: str

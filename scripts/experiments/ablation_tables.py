@@ -12,9 +12,9 @@ from ablation_variants import REFERENCE
 
 LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
-    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: held- "
-    "out photos with a higher PSNR, each counted once per seed. Distance: Spearman's rank correlation of what a held- "
-    "out view gains and its distance to the nearest training camera. Time: processor time of the training on one "
+    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
+    "held-out photos with a higher PSNR, each counted once per seed. Distance: Spearman's rank correlation of what a "
+    "held-out view gains and its distance to the nearest training camera. Time: processor time of the training on one "
     "thread, as a multiple; the same work counts by its iterations, since its seconds differ from hour to hour, and "
     "what is given to plain splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
     "nearest training camera, where all cameras lie within 1 of their middle along each axis. Views of plain "
@@ -22,9 +22,11 @@ LEGEND = (
 )
 FILM_LEGEND = (
     "Flicker: what changes between three frames in a row where all show the same surface, as a multiple of that of "
-    "the Gaussians alone (of the first set), and over the ratio of their detail. Neighbours, and frames 8 apart: PSNR "
-    "in dB of one frame warped into the other, without the head and with it. Seen: share of the pixels that three "
-    "frames in a row show. Step: how far pixels move between frames, in pixels."
+    "the Gaussians alone (of the first set). At equal detail: that over the ratio of their detail. Worst frame: the "
+    "largest multiple of a single frame. Neighbours, and frames 8 apart: PSNR in dB of one frame warped into the "
+    "other, without the head and with it; where frames lie in each other is known from each model's own depth, so "
+    "that models are compared by what changes in a line. Seen: share of the pixels that three frames in a row show. "
+    "Step: how far pixels move between frames, in pixels."
 )
 WAYS = {
     "every8": "every 8th view, or the split that the capture comes with",

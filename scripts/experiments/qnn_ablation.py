@@ -86,7 +86,8 @@ def options() -> Options:
     options.add_count(
         "--film",
         default=None,
-        help="frames in which each model is filmed past the cameras, to say how it flickers; none when not given",
+        help="frames in which each model is filmed past the cameras, to say how it flickers; another number, or none, "
+        "is another run, which shares the trainings without a head",
     )
     options.add_count("--workers", default=1, help="processes that train at the same time, with one thread each")
     options.add_argument(

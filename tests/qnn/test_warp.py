@@ -5,6 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from test_images import windows
 from test_photos import depth_of, eye
 
 from qsplat import kernels
@@ -29,7 +33,12 @@ def twice(camera: Camera) -> Camera:
 def exact(camera: Camera, depth: torch.Tensor, photos: list[Photo], shares: torch.Tensor, trust: Trust) -> Sums:
     """The slow twin in float64."""
     photos = [Photo(twice(one.camera), one.image) for one in photos]
-    return portable_warp(twice(camera), depth.double(), photos, shares.double(), trust)
+    return portable_warp(twice(camera), depth.double(), photos=photos, shares=shares.double(), trust=trust)
+
+
+WIDE = eye(0.1, turn=0.03, width=600, height=9)
+WIDE_DEPTH = depth_of(WIDE)
+WIDE_PHOTOS = [photo(eye(0.1), 1), photo(eye(-0.3, 0.1, turn=0.1), 2)]
 
 
 def planes(sums: Sums) -> torch.Tensor:
@@ -40,12 +49,11 @@ def compiled(
     camera: Camera, depth: torch.Tensor, photos: list[Photo], shares: torch.Tensor, trust: Trust, binary: str
 ) -> torch.Tensor:
     """On one thread; any other number gives the same."""
-    library = kernels.load(binary)
+    library, told = kernels.load(binary), {"photos": photos, "shares": shares, "trust": trust}
     first, *others = (
-        planes(compiled_warp(camera, depth, photos, shares, trust, threads=threads, library=library))
-        for threads in (1, 2, 7)
+        planes(compiled_warp(camera, depth, **told, threads=threads, library=library)) for threads in (1, 2, 7)
     )
-    assert all(torch.equal(first, other) for other in others)
+    assert all(torch.equal(first.nan_to_num(7.0), other.nan_to_num(7.0)) for other in others)
     return first
 
 
@@ -70,6 +78,19 @@ def test_the_kernel_agrees_with_its_slow_twin(width, height, window, binary):
     near = 2e-4  # where a pixel lies at the edge between two depths, or at the border, a rounding error of it counts
     assert (error > near).double().mean() <= 0.01
     assert expected.abs().amax((0, 1)).min() > 1e-3 or width == 1
+
+
+@BINARIES
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_window_is_exactly_that_part_of_the_whole(data, binary):
+    """Whatever the pieces are that rows are cut into: a window's begin elsewhere."""
+    part = data.draw(windows(600, 9))
+    rows, columns = slice(part.y, part.y + part.height), slice(part.x, part.x + part.width)
+    told = (WIDE_PHOTOS, torch.tensor([1.0, 0.6]), TRUST, binary)
+    whole = compiled(WIDE, WIDE_DEPTH, *told)
+    assert torch.equal(compiled(WIDE.cropped(part), WIDE_DEPTH[rows, columns], *told), whole[rows, columns])
+    assert whole[..., 0].amax() > 0.1
 
 
 @BINARIES
@@ -110,6 +131,34 @@ def test_what_lies_behind_a_photo_or_beside_it_or_nowhere_counts_nothing(binary)
     assert torch.equal(found[4:], rest[4:])
     assert torch.equal(found[3, 1::2], rest[3, 1::2])
     assert bool((rest[..., 0] > 0.9).all())
+    twin = planes(portable_warp(camera, strange, photos=[here], shares=torch.ones(1), trust=TRUST))
+    torch.testing.assert_close(found, twin, rtol=1e-3, atol=1e-4)
+
+
+@BINARIES
+def test_no_surface_is_none_though_a_photo_sees_the_camera_itself(binary):
+    """Points at a depth of 0 are where the camera is, which a photo from behind sees in its middle."""
+    camera = eye()
+    behind = replace(photo(eye(z=-2.0)), image=torch.full((60, 80, 4), 2.0).half())
+    depth = torch.zeros(60, 80)
+    depth[:, 40:] = -0.01
+    assert bool((compiled(camera, depth, [behind], torch.ones(1), TRUST, binary) == 0).all())
+    there = compiled(camera, torch.full((60, 80), 1e-6), [behind], torch.ones(1), TRUST, binary)
+    assert bool((there[..., 0] > 0.1).all())
+    assert there[..., 0].amax() > 0.9
+
+
+@BINARIES
+def test_what_is_no_number_in_a_photo_spoils_the_pixels_that_read_it_and_no_others(binary):
+    camera, spoilt = eye(), photo(eye(-0.2))
+    spoilt.image[:, -1, :3] = math.nan
+    spoilt.image[20, 30, 3] = math.nan
+    depth = depth_of(camera)
+    found = compiled(camera, depth, [spoilt], torch.ones(1), TRUST, binary)
+    twin = planes(portable_warp(camera, depth, photos=[spoilt], shares=torch.ones(1), trust=TRUST))
+    assert 0 < int(found.isnan().any(-1).sum()) < 200
+    assert torch.equal(found.isnan(), twin.isnan())
+    torch.testing.assert_close(found, twin, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 @BINARIES
@@ -118,17 +167,42 @@ def test_without_photos_sums_are_zero(binary):
     assert bool((compiled(camera, depth_of(camera), [], torch.ones(0), TRUST, binary) == 0).all())
 
 
-def test_an_image_that_is_not_contiguous_is_read_as_it_is():
+def test_what_is_not_contiguous_is_read_as_it_is():
     camera, one = eye(), photo(eye(0.1))
     turned = Photo(one.camera, one.image.permute(2, 0, 1).contiguous().permute(1, 2, 0))
-    depth = depth_of(camera).T.contiguous().T
-    sums = [planes(warp(camera, depth, [each], torch.ones(1), TRUST)) for each in (one, turned)]
-    assert torch.equal(*sums)
+    depth, shares = depth_of(camera), torch.ones(1)
+    expected = planes(warp(camera, depth, photos=[one], shares=shares, trust=TRUST))
+    assert expected[..., 0].amax() > 0.5
+    assert torch.equal(planes(warp(camera, depth, photos=[turned], shares=shares, trust=TRUST)), expected)
+    turned_depth = depth.T.contiguous().T
+    assert not turned_depth.is_contiguous()
+    assert torch.equal(planes(warp(camera, turned_depth, photos=[one], shares=shares, trust=TRUST)), expected)
 
 
-def test_float64_is_warped_in_float64():
-    camera = twice(eye())
-    sums = warp(
-        camera, depth_of(camera).double(), [Photo(twice(eye(0.1)), photo(eye(0.1)).image)], torch.ones(1), TRUST
-    )
-    assert sums.weight.dtype == torch.float64
+def test_a_kernel_does_float32_and_its_twin_the_rest():
+    camera, depth = eye(), depth_of(eye())
+    told = {"photos": [photo(eye(0.1))], "shares": torch.ones(1), "trust": TRUST}
+    fast = planes(warp(camera, depth, **told))
+    library = kernels.load(kernels.best_binary())
+    assert torch.equal(fast, planes(compiled_warp(camera, depth, **told, threads=1, library=library)))
+    told["photos"] = [Photo(twice(one.camera), one.image) for one in told["photos"]]
+    for exactly in (depth, depth.double()):
+        slow = planes(warp(twice(camera), exactly, **told))
+        assert slow.dtype == torch.float64
+        assert torch.equal(slow, planes(portable_warp(twice(camera), exactly, **told)))
+    torch.testing.assert_close(fast.double(), slow, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", [warp, portable_warp])
+@pytest.mark.parametrize("size", [(1, 1), (30, 1), (1, 40), (60, 80)])
+def test_depth_of_another_size_is_never_read(how, size):
+    with pytest.raises((AssertionError, RuntimeError, TypeCheckError)):
+        how(eye(width=40, height=30), torch.ones(size), photos=[photo(eye())], shares=torch.ones(1), trust=TRUST)
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(60, 80, 4), torch.zeros(60, 80, 3).half(), torch.zeros(80, 60, 4).half()]
+)
+def test_images_of_another_kind_are_no_photos(image):
+    with pytest.raises((AssertionError, TypeCheckError)):
+        Photo(eye(), image)

@@ -383,6 +383,7 @@ def test_a_film_is_a_line_over_its_seeds():
         filmed("plus", film(0.9, worst=None), seed=1),
         filmed("joint", film(1.25, long=None)),
         filmed("alone", None),
+        filmed("posthoc", {"failed": "no surface"}),
         {"scene": "a", "hold_out": "every8", "variant": "whole", "seed": 0, "failed": "no"},
     ]
     lines = module("ablation_film").film_lines(rows, "every8")

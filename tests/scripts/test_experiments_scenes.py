@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from qsplat.cameras import Camera
+from qsplat.gaussians import Gaussians
 from qsplat.io.scene import Scene, View
 from qsplat.qnn import QNN, QnnConfig
+from qsplat.training.model import SplatModel
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
@@ -201,6 +203,17 @@ def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(weighed, tmp_pa
     assert row["film"]["flicker_ratio"] != 1
     assert row["film"]["step_pixels"] > 0
     assert row["splats"] > alone["splats"]
+
+
+def test_a_film_that_cannot_be_measured_says_why():
+    """Cameras in one place have no path between them; what was scored is kept all the same."""
+    still = scene(8)
+    still = replace(still, train=tuple(replace(view, camera=still.train[0].camera) for view in still.train[:2]))
+    still = replace(still, test=(replace(still.test[0], camera=still.train[0].camera),))
+    nothing = Gaussians(*(torch.zeros(0, *size) for size in ((3,), (3,), (4,), (), (3,), (0, 3))))
+    found = module("ablation_film").filmed(still, SplatModel(nothing), 12)
+    assert set(found) == {"failed"}
+    assert "in one place" in found["failed"]
 
 
 def test_a_film_is_a_run_of_its_own_on_the_same_base():

@@ -2,12 +2,17 @@
 
 import pytest
 import torch
+from photo_views import believing, two_miscoloured
+from torch import Tensor
 
 from qsplat.encodings import Fourier
+from qsplat.gaussians import Gaussians
+from qsplat.io.scene import Scene
 from qsplat.qnn import QnnConfig
 from qsplat.render import RasterConfig
 from qsplat.training.densification import DefaultDensification, McmcDensification
 from qsplat.training.fit import FitConfig, fit
+from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
 
@@ -54,3 +59,21 @@ def test_heads_learn_in_every_mode_and_forks_go_on(capture, mode, query):
     assert after.head.stages[-1].weight.is_cuda
     assert not torch.equal(before.head.stages[-1].weight, after.head.stages[-1].weight)
     assert torch.equal(before.gaussians.means, after.gaussians.means) == (mode == "frozen")
+
+
+def asking(truth: Gaussians, capture: Scene, device: str) -> Tensor:
+    """The first held-out view of two sets on ``device``, weighed and corrected by photos."""
+    model = two_miscoloured(truth)
+    sets = (Gaussians(**{name: value.to(device) for name, value in vars(one).items()}) for one in model.sets)
+    model = PlusModel(tuple(sets), background=model.background.to(device))
+    views = model.shown(capture.train)
+    rgb = model.asking(believing(views, 1.0).to(device), views).render(capture.test[0].camera.to(device)).rgb
+    assert rgb.device.type == device
+    return rgb.cpu()
+
+
+def test_photos_say_the_same_on_a_gpu(truth, capture):
+    on_cpu, on_gpu = asking(truth, capture, "cpu"), asking(truth, capture, "cuda")
+    difference = (on_cpu - on_gpu).abs()
+    assert difference.mean() < 1e-3
+    assert difference.median() < 1e-4

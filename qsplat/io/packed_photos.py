@@ -1,5 +1,5 @@
-"""Photos in as few bytes as their use as a reference allows: JPEG, of limited size, in one tensor of bytes; their masks
-as PNG."""
+"""Photos in as few bytes as their use as a reference allows: JPEG, of limited size, or WebP without loss, in one tensor
+of bytes; their masks as PNG."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from qsplat.io.images import shrink
 
-QUALITY = 90
-"""Of JPEG, 1 to 95."""
+QUALITY = 98
+"""Of JPEG, 1 to 99."""
+LOSSLESS = 100
+"""The quality of photos that lose nothing but what 8 bits cannot hold: they are WebP."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,20 @@ class PackedPhotos:
 def pack_photos(
     photos: Sequence[Float[Tensor, "_h _w 3"]], *, max_side: int | None = None, quality: int = QUALITY
 ) -> PackedPhotos:
-    """Pack ``photos``, RGB in [0, 1]; those with a side longer than ``max_side`` pixels are made smaller.
+    """Pack ``photos``, RGB in [0, 1], as JPEG of ``quality`` or as WebP; those with a side longer than ``max_side``
+    pixels are made smaller.
 
     Raises:
         ValueError: a size or quality that cannot be.
     """
     _check_side(max_side)
-    if not 1 <= quality <= 95:
-        raise ValueError(f"quality={quality}: give a JPEG quality from 1 to 95")
+    if not 1 <= quality <= LOSSLESS:
+        raise ValueError(f"quality={quality}: give a JPEG quality from 1 to 99, or 100 for photos without loss")
+    kind: dict[str, Any] = {"format": "JPEG", "quality": quality, "subsampling": 0}
+    if quality == LOSSLESS:
+        kind = {"format": "WEBP", "lossless": True}
     pixels = [_bytes(_limited(photo.detach().cpu().numpy(), max_side)) for photo in photos]
-    return _packed([_file(image, format="JPEG", quality=quality, subsampling=0) for image in pixels])
+    return _packed([_file(image, **kind) for image in pixels])
 
 
 def pack_masks(masks: Sequence[Bool[Tensor, "_h _w"]], *, max_side: int | None = None) -> PackedPhotos:

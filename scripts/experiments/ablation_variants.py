@@ -191,7 +191,7 @@ _PLUS: tuple[Variant, ...] = (
             quality=quality,
             weighed=True,
         )
-        for quality in (90, 60, 30)
+        for quality in (98, 95, 90, 60, 30)
     ),
     Plus(
         "plus-side-126",

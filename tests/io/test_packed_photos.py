@@ -1,4 +1,4 @@
-"""Photos that a model keeps, packed as JPEG."""
+"""Photos that a model keeps, packed."""
 
 import pytest
 import torch
@@ -27,6 +27,14 @@ def test_a_lower_quality_takes_fewer_bytes_and_is_farther_from_the_photo():
     assert len(coarse.data) < len(fine.data) / 2
     errors = [float((noisy[0].clamp(0, 1) - packed.unpack()[0]).square().mean()) for packed in (fine, coarse)]
     assert errors[0] < errors[1]
+
+
+def test_the_highest_quality_loses_nothing_but_what_bytes_cannot_hold():
+    noisy = [photo + 0.1 * torch.rand(photo.shape, generator=torch.Generator().manual_seed(0)) for photo in PHOTOS]
+    for photo, back in zip(noisy, pack_photos(noisy, quality=100).unpack(), strict=True):
+        assert torch.equal((photo.clamp(0, 1) * 255).round(), (back * 255).round())
+    errors = [float((noisy[0].clamp(0, 1) - pack_photos(noisy, quality=q).unpack()[0]).abs().max()) for q in (99, 100)]
+    assert errors[0] > 1.5 * errors[1]
 
 
 def test_long_sides_are_limited_and_the_aspect_is_kept():
@@ -59,7 +67,7 @@ def test_a_pixel_of_a_smaller_mask_counts_if_all_of_it_did():
         pack_masks([mask], max_side=0)
 
 
-@pytest.mark.parametrize("options", [{"max_side": 0}, {"quality": 0}, {"quality": 96}])
+@pytest.mark.parametrize("options", [{"max_side": 0}, {"quality": 0}, {"quality": 101}])
 def test_impossible_options_are_refused_with_their_value(options):
     with pytest.raises(ValueError, match="=".join(map(str, *options.items()))):
         pack_photos(PHOTOS, **options)

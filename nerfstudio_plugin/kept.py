@@ -32,7 +32,7 @@ class KeptGaussians(nn.Module):
 
 
 class KeptPhotos(nn.Module):
-    """Photos as JPEG, their masks as PNG, and the cameras that took them; at first none.
+    """The files of photos and of their masks, and the cameras that took them; at first none.
 
     ``poses`` are cam_from_world [n, 4, 4], ``lenses`` fx, fy, cx, cy, width and height [n, 6] of the cameras before
     photos were made smaller.

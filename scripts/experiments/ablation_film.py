@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ablation_variants import REFERENCE
+
 if TYPE_CHECKING:
     from qsplat.io.scene import Scene
     from qsplat.training.model import SplatModel
@@ -42,14 +44,18 @@ def film_lines(rows: Sequence[Mapping[str, Any]], way: str) -> list[dict[str, st
     """A line for each variant that was filmed in a scene, over the seeds in which there is a film."""
     lines = []
     here = [row for row in rows if row["hold_out"] == way and row.get("film") and "failed" not in row["film"]]
+    plain = {(row["scene"], row["seed"]): row["film"] for row in here if row["variant"] == REFERENCE}
     for scene, variant in dict.fromkeys((row["scene"], row["variant"]) for row in here):
-        films = [row["film"] for row in here if (row["scene"], row["variant"]) == (scene, variant)]
+        same = [row for row in here if (row["scene"], row["variant"]) == (scene, variant)]
+        films = [row["film"] for row in same]
+        against = [_over(row["film"], plain[scene, row["seed"]]) for row in same if (scene, row["seed"]) in plain]
         lines.append(
             {
                 "Scene": scene,
                 "Variant": variant,
                 "Flicker": _ratio(films, "flicker_ratio", each=True),
                 "At equal detail": _ratio(films, "ratio_at_equal_detail"),
+                "Against plain": _mean(against, each=True),
                 "Worst frame": _ratio(films, "worst_frame_ratio"),
                 "Neighbours": _decibels(films, "short_psnr"),
                 "8 frames apart": _decibels(films, "long_psnr"),
@@ -60,8 +66,18 @@ def film_lines(rows: Sequence[Mapping[str, Any]], way: str) -> list[dict[str, st
     return lines
 
 
+def _over(film: Mapping[str, Any], plain: Mapping[str, Any]) -> float | None:
+    """Flicker of a film over that of plain splatting's own one; None where that does not flicker at all."""
+    still = plain["head"]["flicker"]
+    return film["head"]["flicker"] / still if still > 0 else None
+
+
 def _ratio(films: Sequence[Mapping[str, Any]], name: str, *, each: bool = False) -> str:
-    values = [film[name] for film in films if film[name] is not None]
+    return _mean([film[name] for film in films], each=each)
+
+
+def _mean(ratios: Sequence[float | None], *, each: bool) -> str:
+    values = [ratio for ratio in ratios if ratio is not None]
     if not values:
         return ""
     listed = f" ({' '.join(f'{value:.2f}' for value in values)})" if each and len(values) > 1 else ""

@@ -22,11 +22,11 @@ LEGEND = (
 )
 FILM_LEGEND = (
     "Flicker: what changes between three frames in a row where all show the same surface, as a multiple of that of "
-    "the Gaussians alone (of the first set). At equal detail: that over the ratio of their detail. Worst frame: the "
-    "largest multiple of a single frame. Neighbours, and frames 8 apart: PSNR in dB of one frame warped into the "
-    "other, without the head and with it; where frames lie in each other is known from each model's own depth, so "
-    "that models are compared by what changes in a line. Seen: share of the pixels that three frames in a row show. "
-    "Step: how far pixels move between frames, in pixels."
+    "the Gaussians alone (of the first set) at the same pixels. At equal detail: that over the ratio of their detail. "
+    "Against plain: flicker as a multiple of that of plain splatting in its own film, whose frames are followed by "
+    "its own depth. Worst frame: the largest multiple of a single frame. Neighbours, and frames 8 apart: PSNR in dB "
+    "of one frame warped into the other, without the head and with it. Seen: share of the pixels that three frames in "
+    "a row show. Step: how far pixels move between frames, in pixels."
 )
 WAYS = {
     "every8": "every 8th view, or the split that the capture comes with",

@@ -362,13 +362,13 @@ def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
     assert f"{path} is damaged" in capsys.readouterr().err
 
 
-def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0):
+def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0, own=0.01):
     base = {"short_psnr": 40.0, "long_psnr": 29.0}
     ratios = {"flicker_ratio": flicker, "ratio_at_equal_detail": flicker / detail, "worst_frame_ratio": worst}
     return {
         **ratios,
         "base": base,
-        "head": {"short_psnr": 41.0, "long_psnr": long},
+        "head": {"short_psnr": 41.0, "long_psnr": long, "flicker": own},
         "triple_share": 0.5,
         "step_pixels": 2,
     }
@@ -382,13 +382,17 @@ def test_a_film_is_a_line_over_its_seeds():
         filmed("plus", film(0.8, detail=0.8)),
         filmed("plus", film(0.9, worst=None), seed=1),
         filmed("joint", film(1.25, long=None)),
-        filmed("alone", None),
+        filmed("alone", film(1.0, own=0.02)),
+        filmed("alone", film(1.0, own=0.0), seed=1),
+        filmed("averaged", None),
         filmed("posthoc", {"failed": "no surface"}),
         {"scene": "a", "hold_out": "every8", "variant": "whole", "seed": 0, "failed": "no"},
     ]
     lines = module("ablation_film").film_lines(rows, "every8")
-    assert [line["Variant"] for line in lines] == ["plus", "joint"]
-    plus, joint = lines
+    assert [line["Variant"] for line in lines] == ["plus", "joint", "alone"]
+    plus, joint, alone = lines
+    assert (plus["Against plain"], joint["Against plain"]) == ("0.50", "0.50")
+    assert (alone["Flicker"], alone["Against plain"]) == ("1.00 (1.00 1.00)", "1.00")
     assert (plus["Flicker"], plus["At equal detail"], plus["Worst frame"]) == ("0.85 (0.80 0.90)", "0.95", "1.50")
     assert (plus["Neighbours"], plus["8 frames apart"]) == ("40.00 to 41.00", "29.00 to 30.00")
     assert (joint["Flicker"], joint["8 frames apart"], joint["Seen"], joint["Step"]) == ("1.25", "", "50%", "2.0")

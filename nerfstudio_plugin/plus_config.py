@@ -50,11 +50,12 @@ class PhotoOptions:
     """Angle between two lines of sight at which it is, in units of that between neighbouring photos."""
     quality: int = QUALITY
     """Quality of the photos in the checkpoint: that of JPEG, 1 to 99, or 100 for WebP, which loses nothing. 98 cost
-    0.01 to 0.07 dB, 90 0.03 to 0.56 dB, most where the Gaussians lack least (docs/qnn.md)."""
+    0.01 to 0.07 dB, 90 0.03 to 0.56 dB, most where the Gaussians lack least. Renderings without noise take fewer bytes
+    with 100 than with 98 (docs/qnn.md)."""
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
-    and, in the last iterations and in rendering, less memory. Half the size cost 0.12 dB on plush, 0.34 on fox
-    and 1.05 on chair (docs/qnn.md)."""
+    and, in the last iterations and in rendering, less memory. With quality 90, half the size cost 0.08 dB on plush,
+    0.19 on fox and 0.49 on chair (docs/qnn.md)."""
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians until the last tenth of its iterations: by these
     photos, which it does not know by heart until then, the run tells how far to believe the others, and whether that

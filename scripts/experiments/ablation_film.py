@@ -40,6 +40,15 @@ def filmed(scene: Scene, model: SplatModel | PlusModel, frames: int) -> dict[str
     return {**found.as_json(), **steady}
 
 
+def film_failures(rows: Sequence[Mapping[str, Any]], way: str) -> list[str]:
+    """What could not be filmed, and why."""
+    return [
+        f"No film of {row['variant']} on {row['scene']}, seed {row['seed']}: {row['film']['failed']}."
+        for row in rows
+        if row["hold_out"] == way and "failed" in (row.get("film") or {})
+    ]
+
+
 def film_lines(rows: Sequence[Mapping[str, Any]], way: str) -> list[dict[str, str]]:
     """A line for each variant that was filmed in a scene, over the seeds in which there is a film."""
     lines = []

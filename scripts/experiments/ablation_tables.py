@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ablation_film import film_lines
+from ablation_film import film_failures, film_lines
 from ablation_pairs import Comparison, Difference, Row, comparisons, over_scenes
 from ablation_variants import REFERENCE
 
@@ -52,6 +52,7 @@ def page(rows: Sequence[Row]) -> str:
             parts += [f"### {title}", table(lines)] if lines else []
         films = film_lines(rows, way)
         parts += ["### In a film past the cameras", FILM_LEGEND, table(films)] if films else []
+        parts += film_failures(rows, way)
     failures = [row for row in rows if "failed" in row]
     if failures:
         names = ("scene", "hold_out", "seed", "variant", "failed")

@@ -397,6 +397,9 @@ def test_a_film_is_a_line_over_its_seeds():
     assert (plus["Neighbours"], plus["8 frames apart"]) == ("40.00 to 41.00", "29.00 to 30.00")
     assert (joint["Flicker"], joint["8 frames apart"], joint["Seen"], joint["Step"]) == ("1.25", "", "50%", "2.0")
     assert module("ablation_film").film_lines(rows, "block") == []
+    failures = module("ablation_film").film_failures
+    assert failures(rows, "every8") == ["No film of posthoc on a, seed 0: no surface."]
+    assert failures(rows, "block") == []
 
 
 def test_gain_is_ranked_by_the_distance_to_the_nearest_training_camera():

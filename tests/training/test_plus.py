@@ -31,7 +31,7 @@ from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import averaged
 from qsplat.training.training import Training
-from qsplat.training.unseen import given_back, unseen_photos, without_unseen
+from qsplat.training.unseen import Witness, given_back, unseen_photos, without_unseen
 
 BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
 SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)
@@ -283,27 +283,42 @@ def test_a_head_that_makes_views_worse_is_left_out(truth, capture, monkeypatch):
 def test_a_head_learns_from_photos_as_they_were_taken_and_asks_those_that_are_kept(truth, capture, monkeypatch):
     """Kept photos of half the size, darkened: heads, beliefs and judges see the ones that were taken; whoever asks, the
     kept ones."""
-    model, asked, taught = PlusModel((miscoloured(truth),)), [], []
+    model, asked, taught = two_miscoloured(truth), [], []
+    witness = Witness(miscoloured(truth, 2), (1, 3, 5))
 
     def noted(head, views, **named):
         asked.append(head.photos)
-        taught.extend(views)
+        taught.append(views)
         train_photo_head(head, views, **named)
+
+    def settled(head, views, unseen, testimony, chosen):
+        photos, seen = testimony()
+        asked.append(photos)
+        taught.extend([views, seen])
+        return settle_belief(head, views, unseen, testimony, chosen) + 1
 
     kept = []
     for view in capture.train:
         camera = view.camera.resized(view.camera.width // 2, view.camera.height // 2)
-        small = averaged(view.image, camera.height, camera.width)
+        small = averaged(photo_of(model, view), camera.height, camera.width)
         kept.append(replace(view, camera=camera, image=small / 2, alpha=None, mask=None))
     monkeypatch.setattr(plus, "train_photo_head", noted)
-    finish_plus(model, capture, SHORT, began=0.0, kept=kept)
-    for shown, view in zip(taught, capture.train, strict=True):
-        small = averaged(photo_of(model, view), *shown.alpha.shape)
-        assert (shown.camera.width, shown.camera.height) == (view.camera.width // 2, view.camera.height // 2)
-        torch.testing.assert_close(shown.photo, small)
-    expected = photo_queries(model.shown(kept, cameras=[view.camera for view in capture.train]))
-    camera, depth = taught[0].camera, taught[0].depth
-    assert torch.equal(asked[0](camera, depth), expected(camera, depth))
+    monkeypatch.setattr(plus, "settle_belief", settled)
+    fitted = finish_plus(model, capture, SHORT, began=0.0, kept=kept, witness=witness)
+    assert len(taught) == 3
+    for shown in taught:
+        for view, photo in zip(shown, capture.train, strict=True):
+            size = photo.camera.height // 2, photo.camera.width // 2
+            torch.testing.assert_close(view.photo, averaged(photo_of(model, photo), *size))
+    camera, depth = taught[0][0].camera, taught[0][0].depth
+    cameras = [view.camera for view in capture.train]
+    alone = replace(model, sets=(witness.gaussians,))
+    for photos, sets in zip(asked, (model, alone), strict=True):
+        assert torch.equal(photos(camera, depth), photo_queries(sets.shown(kept, cameras=cameras))(camera, depth))
+    assert fitted.model.head is not None
+    assert fitted.model.weights is not None
+    expected = model.asking(fitted.model.head, model.shown(kept, cameras=cameras))
+    assert torch.equal(fitted.model.render(camera).rgb, expected.render(camera).rgb)
     told, seen = told_and_taught(model, capture.train, None, SHORT)
     assert told is seen
 

@@ -36,8 +36,8 @@ class DefaultDensification:
     the scene's, in which the cameras lie within 1 of the origin. ``prune_above``, the size above which Gaussians are
     removed once opacities have been reset, is 0.1 of the extent of the cameras with Kerbl et al.; here it is off, since
     it takes the background of captures with far walls and comes back too late (docs/qnn.md). With ``with_head`` the
-    strategy goes on after the head's switch-on, unless that freezes the Gaussians: after a switch-on at 25 % that gained
-    0.2 and 0.6 dB on two captures, since otherwise it ends before its time.
+    strategy goes on after the head's switch-on, unless that freezes the Gaussians. After a switch-on at 25 % this
+    gained 0.2 and 0.6 dB on two captures, since the strategy ends before its time otherwise.
     """
 
     max_gaussians: int = 1_000_000

@@ -80,7 +80,7 @@ class QnnOptions:
     frozen: they no longer move; their images are drawn once and kept, and the network alone learns. joint and detached
     gained the same in the last 1500 of 10,000 iterations, within 0.004 dB (docs/qnn.md)."""
     start: float = Schedule.head_share
-    """Share of the iterations after which the network is switched on. Runs that were switched on at 0, 25, 50, 75 and
+    """Share of the iterations after which the network is switched on. Runs that were switched on at 0, 25, 50, 85 and
     90 % differed as runs of different seeds do (docs/qnn.md)."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;

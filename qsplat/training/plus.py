@@ -12,13 +12,7 @@ from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import PhotoHead, require_photos
 from qsplat.qnn.photos import PhotoConfig, PhotoQueries
 from qsplat.training.config import FitConfig, TrainingScene
-from qsplat.training.photo_head import (
-    LEAST_GAIN,
-    ShownView,
-    photo_queries,
-    settle_belief,
-    train_photo_head,
-)
+from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, settle_belief, train_photo_head
 from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.targets import TrainingView
 from qsplat.training.training import StepRecord, Training

@@ -13,10 +13,7 @@ from qsplat.cameras import Window
 from qsplat.io.scene import View
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.render import rasterize
-from qsplat.training.photo_head import (
-    ShownView,
-    photo_queries,
-)
+from qsplat.training.photo_head import ShownView, photo_queries
 from qsplat.training.plus_model import PlusModel
 
 

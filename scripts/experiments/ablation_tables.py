@@ -12,11 +12,12 @@ from ablation_variants import REFERENCE
 
 LEGEND = (
     "PSNR and PSNR on edges in dB, means over seeds (after ± their standard deviation, in brackets each seed). "
-    "Octaves: change of the held-out PSNR of each octave of frequencies, from the lowest to the highest. Views: "
+    "Octaves: change of the PSNR of each octave of frequencies, from the lowest to the highest. Views: "
     "held-out photos with a higher PSNR, each counted once per seed. Distance: Spearman's rank correlation of what a "
     "held-out view gains and its distance to the nearest training camera. Time: processor time of the training on one "
-    "thread, as a multiple; the same work counts by its iterations, since its seconds differ from hour to hour, and "
-    "what is given to plain splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
+    "thread, as a multiple; sets of Gaussians count by their iterations, since seconds of the same work differ from "
+    "hour to hour (as do those of joint trainings that share little with plain splatting), and what is given to plain "
+    "splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
     "nearest training camera, where all cameras lie within 1 of their middle along each axis. Views of plain "
     "splatting: trained / held out."
 )
@@ -47,6 +48,7 @@ def page(rows: Sequence[Row]) -> str:
             ("Plain splatting", _reference(rows, way)),
             ("Against plain splatting", _differences(here, rows, to_reference=True)),
             ("Against the variant that it differs from in one respect", _differences(here, rows, to_reference=False)),
+            ("Against plain splatting, on the views of the training", _on_training_views(here)),
             ("Means over scenes", _everywhere(over_scenes(here))),
         ):
             parts += [f"### {title}", table(lines)] if lines else []
@@ -93,6 +95,8 @@ def _reference(rows: Sequence[Row], way: str) -> list[dict[str, str]]:
                 "SSIM": _mean(same, "held_out", "ssim", 4),
                 "Edges": _mean(same, "held_out", "psnr_edge", 2),
                 "Train PSNR": _mean(same, "train", "psnr", 2),
+                "Train SSIM": _mean(same, "train", "ssim", 4),
+                "Train edges": _mean(same, "train", "psnr_edge", 2),
                 "Iterations": f"{same[0]['iterations']:,}",
                 "Gaussians": f"{statistics.mean(row['splats'] for row in same):,.0f}",
                 "Time": f"{statistics.mean(row['cpu_seconds'] for row in same):.0f} s",
@@ -121,8 +125,7 @@ def _differences(found: Sequence[Comparison], rows: Sequence[Row], *, to_referen
                 "PSNR": _shown(one.psnr, 3),
                 "SSIM": _shown(one.ssim, 4),
                 "Edges": _shown(one.psnr_edge, 3),
-                "Train PSNR": _shown(one.train_psnr, 3),
-                "Octaves": " ".join(f"{change:+.2f}" for change in one.octaves),
+                "Octaves": _octaves(one.octaves),
                 "Views": f"{one.views_better} of {one.views}",
                 "Distance": "" if one.with_distance is None else f"{one.with_distance:+.2f}",
                 "Time": f"{one.time:.2f}",
@@ -130,6 +133,26 @@ def _differences(found: Sequence[Comparison], rows: Sequence[Row], *, to_referen
             }
         )
     return lines
+
+
+def _on_training_views(found: Sequence[Comparison]) -> list[dict[str, str]]:
+    """One line per comparison with the reference: what changes on the views that both learnt from."""
+    return [
+        {
+            "Scene": one.scene,
+            "Variant": one.variant,
+            "PSNR": _shown(one.train_psnr, 3),
+            "SSIM": _shown(one.train_ssim, 4),
+            "Edges": _shown(one.train_psnr_edge, 3),
+            "Octaves": _octaves(one.train_octaves),
+        }
+        for one in found
+        if one.against == REFERENCE
+    ]
+
+
+def _octaves(changes: Sequence[float]) -> str:
+    return " ".join(f"{change:+.2f}" for change in changes)
 
 
 def _of_the_head(rows: Sequence[Row]) -> dict[str, str]:

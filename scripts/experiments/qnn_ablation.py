@@ -81,7 +81,7 @@ def options() -> Options:
         "--head-iterations",
         default=None,
         help="in which a head learns: the last ones of a joint training, further ones after a finished base; a quarter "
-        "of --iterations when not given",
+        "of --iterations when not given; the networks of qsplat-plus learn for the steps of PlusConfig",
     )
     options.add_count(
         "--film",

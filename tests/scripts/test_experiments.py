@@ -209,7 +209,20 @@ def test_photos_without_edges_have_no_difference_on_edges():
     rows = [named("alone"), named("joint", edges=None)]
     (one,) = module("ablation_pairs").comparisons(rows)
     assert one.psnr_edge is None
-    assert "| joint | +0.000 | +0.0000 |  | +0.000 |" in module("ablation_tables").page(rows)
+    lines = module("ablation_tables").page(rows).splitlines()
+    assert sum(line.startswith("| a | joint | +0.000 | +0.0000 |  |") for line in lines) == 2
+
+
+def test_what_changes_on_training_views_has_a_table_of_its_own():
+    plain, other = named("alone"), named("joint")
+    scores = {**other["train"], "psnr": plain["train"]["psnr"] + 1, "ssim": plain["train"]["ssim"] + 0.25}
+    tables = module("ablation_tables").page([plain, {**other, "train": scores}]).split("### ")
+    held_out, training = (next(one for one in tables if one.startswith(f"{title}\n")) for title in TITLES)
+    assert "| a | joint | +0.000 | +0.0000 |" in held_out
+    assert "| a | joint | +1.000 | +0.2500 |" in training
+
+
+TITLES = "Against plain splatting", "Against plain splatting, on the views of the training"
 
 
 def test_rows_of_different_code_are_remarked_on():

@@ -28,71 +28,95 @@ class QnnOptions:
     """Options of the residual network."""
 
     channels: int = QnnConfig.channels
-    """Hidden channels. 16, 64 and 128 gained the same on finished Gaussians, within 0.01 dB (docs/qnn.md)."""
+    """Hidden channels. 16, 64 and 128 gained the same on finished Gaussians of plush, fox and fern, within 0.01 dB
+    (docs/qnn/finished.md, one seed)."""
     architecture: Architecture = QnnConfig.architecture
     """cnn: convolutions. rffca: one convolution, after which each pixel attends to waves of its queries; on a CPU it
-    takes 8 to 9 times as long on crops, and 12 times to show a whole image."""
+    takes 8 to 9 times as long on crops, and 12 times to show a whole image. In short runs on fox and plush it was not
+    better than cnn beyond chance, and 0.28 dB worse in the same time (docs/experiments.md)."""
     sigma: float = Tokens.sigma
     """Of rffca: the lowest waves have a standard deviation of 1/sigma radians per unit, and those of the top octave 8
-    times as much; an image or a scene is two units wide."""
+    times as much; an image or a scene is two units wide. Here no other value was measured."""
     layers: int = QnnConfig.layers
-    """Convolutions, or blocks of attention. 2 convolutions gained 0.01 to 0.02 dB more than 4 on finished Gaussians, 6
-    the same (docs/qnn.md)."""
+    """Convolutions, or blocks of attention. On finished Gaussians 2 convolutions gained more than 4 on plush (0.02 dB)
+    and fox (0.01), and less on fern (0.01); 6 gained the same, within 0.005 dB (docs/qnn/finished.md, one seed). Other
+    numbers of blocks were not measured."""
     kernel: int = QnnConfig.kernel
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
-    finished Gaussians, within 0.01 dB (docs/qnn.md)."""
+    finished Gaussians of plush, fox and fern, within 0.01 dB (docs/qnn/finished.md, one seed)."""
     activation: Activation = QnnConfig.activation
-    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning; 12 to 19 % of
-    those with relu did on finished Gaussians, where both gained the same (docs/qnn.md)."""
+    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning. With relu
+    12 % of the units did on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on chair
+    (docs/qnn/finished.md, one seed), and after 10,000 steps 8 % on fern to 37 % on chair (docs/qnn/posthoc.md, three
+    seeds). On plush and fox both gained the same, within 0.01 dB."""
     convolution: Literal["standard", "fdconv", "cfconv"] = "standard"
     """What the convolutions between the first and the last are. fdconv: the kernel follows the image, frequency by
     frequency; whole images only. cfconv: large kernels, whose spectrum one small network gives. In short runs on fox
-    and plush neither was better than standard beyond chance, for 3 and 10 times its time."""
+    and plush neither was better than standard beyond chance, for 3 and 10 times its time (docs/experiments.md)."""
     fdconv_groups: int = FDConv.groups
-    """Groups of frequencies that an image weighs in the kernel of fdconv."""
+    """Groups of frequencies that an image weighs in the kernel of fdconv. A network that learnt what enlarged photos
+    lack gained 0.05 dB more with 4 than with 1, and the same with 64 (docs/experiments.md); on Gaussians no other
+    number was measured."""
     cfconv_grid: int = CFConv.grid
-    """Side of the kernels of cfconv in pixels, even; as many frequencies bound its memory."""
+    """Side of the kernels of cfconv in pixels, even; as many frequencies bound its memory. No other side was measured
+    on Gaussians."""
     cfconv_samples: int = CFConv.samples
-    """Values of a kernel's spectrum that cfconv computes anew in an iteration, at random."""
+    """Values of a kernel's spectrum that cfconv computes anew in an iteration, at random. A network that classified
+    digits was better with 4096 than with 512, and with 32,768 no better than that beyond chance (docs/experiments.md);
+    on Gaussians no other number was measured."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     input: Input = QnnConfig.input
     """What the network sees: the rendered image, the queries, or both. Its output is added to the rendered image in any
     case. On finished Gaussians of plush the image alone and both gained 0.02 dB, the queries alone 0.05; on those of
-    fox none did (docs/qnn.md)."""
+    fox, fern and chair none did (docs/qnn/finished.md, one seed)."""
     query: QueryKind = QnnConfig.query
     """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
     scene, by the rendered depth. rays: from where and in which direction it looks.
-    On finished Gaussians pixels were best on plush (0.02 dB) and rays on fox (0.025), one seed (docs/qnn.md)."""
+    On finished Gaussians pixels were best on plush (0.02 dB) and rays on fox (0.025), and on fern and chair none gained
+    (docs/qnn/finished.md, one seed). In short runs on fern rays gained 0.03 dB more than pixels, and locations the
+    same (docs/experiments.md)."""
     encoding: Literal["identity", "positional", "fourier"] = "identity"
     """How the queries are written. identity: as they are. positional: with sines and cosines of doubling frequencies,
-    as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of
-    plush positional and fourier (scale 1) gained 0.07 dB, identity 0.02; on those of fox none did (docs/qnn.md)."""
+    as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush positional gained
+    0.07 dB, fourier 0.08 with a scale of 1 and 0.02 with one of 10, and identity 0.02; on those of fox, fern and chair
+    none gained more than 0.005 (docs/qnn/finished.md, one seed)."""
     octaves: int = Positional.octaves
-    """Frequencies of the positional encoding, each twice the one before."""
+    """Frequencies of the positional encoding, each twice the one before. 10 of them gained 0.07 dB on finished
+    Gaussians of plush, and nothing on those of fox, fern and chair (docs/qnn/finished.md, one seed); no other number
+    was measured."""
     fourier_features: int = Fourier.features
-    """Random frequencies of the Fourier encoding; each adds two channels to what the network sees."""
+    """Random frequencies of the Fourier encoding; each adds two channels to what the network sees. What fourier-scale
+    says was measured with 64, and no other number was."""
     fourier_scale: float = Fourier.scale
-    """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide."""
+    """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide. 10 is the
+    paper's, as far as known. On finished Gaussians of plush 1 gained 0.076 dB and 10 gained 0.016; on those of fox and
+    fern 1 gained 0.005 and 10 nothing (docs/qnn/finished.md, one seed)."""
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.
     frozen: they no longer move; their images are drawn once and kept, and the network alone learns. joint and detached
-    gained the same in the last 1500 of 10,000 iterations, within 0.004 dB (docs/qnn.md)."""
+    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.004 dB (docs/qnn/start.md, one
+    seed). On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
+    on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
     start: float = Schedule.head_share
-    """Share of the iterations after which the network is switched on. Runs that were switched on at 0, 25, 50, 85 and
-    90 % differed as runs of different seeds do (docs/qnn.md)."""
+    """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on
+    at 0, 50, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A switch-on
+    before densification.stop ends densification, which can cost more: see densification.with-head."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
     where a network on whole images makes an iteration 6 to 8 times as long; in runs of 2000 iterations a network that
-    was trained on crops gained nothing that could be measured (docs/performance.md)."""
+    was trained on crops gained nothing that could be measured, and one on whole images 0.05 dB on plush and at most
+    0.01 on fox and fern (docs/performance.md, three seeds). On finished Gaussians of plush whole images gained 0.028 dB
+    and crops of 0.16 gained 0.023; on those of fox neither gained (docs/qnn/finished.md, one seed)."""
     rate: float = Schedule.head_rate
-    """Learning rate of the network at its switch-on. On finished Gaussians 1e-4 and 3e-4 gained the same within 0.01
-    dB; 1e-3 less, with over a third of the units dead (docs/qnn.md)."""
+    """Learning rate of the network at its switch-on. On finished Gaussians of plush and fox 1e-4 and 3e-4 gained the
+    same within 0.01 dB; 1e-3 gained 0.02 dB less on plush, with over a third of the units dead on both
+    (docs/qnn/finished.md, one seed)."""
     decay: Decay = Schedule.head_decay
     """How the learning rate goes on: by a cosine to 0 at the end of the run, or constant. At 1e-3 a constant rate lost
-    0.01 dB on finished Gaussians, a cosine lost nothing (docs/qnn.md)."""
+    0.01 dB on finished Gaussians of plush and fox, a cosine lost nothing (docs/qnn/finished.md, one seed)."""
 
     def queries_as(self) -> Encoding:
         """The encoding of the queries."""
@@ -121,7 +145,9 @@ class SplatModelConfig(ModelConfig):
 
     _target: type = field(default_factory=lambda: _model_type())
     qnn: Literal["residual", "none"] = "residual"
-    """The network on top of the rendered image: its output is added to it, or there is none (plain splatting)."""
+    """The network on top of the rendered image: its output is added to it, or there is none (plain splatting). In the
+    last 1500 of 10,000 iterations, on crops, it gained between -0.001 and 0.006 dB over none on plush, fox, fern and
+    chair (docs/qnn/every8.md, means of three seeds)."""
     qnn_options: Annotated[QnnOptions, tyro.conf.arg(name="qnn")] = field(default_factory=QnnOptions)
     """The network's size, arithmetic and time."""
     densification: Annotated[DefaultDensification | McmcDensification, tyro.conf.AvoidSubcommands] = field(

@@ -23,7 +23,7 @@ from qsplat.training.optimizers import EPSILON, RATES
 
 @dataclass
 class FusedAdamConfig(AdamOptimizerConfig):
-    """Adam as ``qsplat.training`` uses it: in one kernel, the fastest on CPU and CUDA alike."""
+    """Adam as qsplat.training uses it: in one kernel, the fastest on CPU and CUDA alike."""
 
     fused: bool = True
 

@@ -28,29 +28,37 @@ views in between."""
 
 @dataclass(frozen=True)
 class DefaultDensification:
-    """Clone, split and prune by the gradient of the projected means (Kerbl et al. 2023, section 5.2).
-
-    ``start``, ``stop``, ``every`` and ``reset_every`` are shares of the run, equal to 500, 15000, 100 and 3000 of 30000
-    steps. ``grow_gradient`` is compared with the mean gradient in units of half the image; with ``absolute_gradient``
-    (Ye et al. 2024) raise it, usually to 8e-4, and render with ``RasterConfig(absgrad=True)``. Sizes are in units of
-    the scene's, in which the cameras lie within 1 of the origin. ``prune_above``, the size above which Gaussians are
-    removed once opacities have been reset, is 0.1 of the extent of the cameras with Kerbl et al.; here it is off, since
-    it takes the background of captures with far walls and comes back too late (docs/qnn.md). With ``with_head`` the
-    strategy goes on after the head's switch-on, unless that freezes the Gaussians. After a switch-on at 25 % this
-    gained 0.2 and 0.6 dB on two captures, since the strategy ends before its time otherwise.
-    """
+    """Clone, split and prune by the gradient of the projected means (Kerbl et al. 2023, section 5.2). Shares are of the
+    run, with qsplat-plus of the part that a set has. Sizes are in units of the scene's, in which the cameras lie
+    within 1 of the origin."""
 
     max_gaussians: int = 1_000_000
+    """The most Gaussians there may be; with qsplat-plus, in each set."""
     start: float = 1 / 60
+    """Share after which Gaussians are added and removed, and at least 100 steps: 500 of 30,000."""
     stop: float = 1 / 2
+    """Share after which they no longer are: 15,000 of 30,000."""
     every: float = 1 / 300
+    """Share between two times, and at least 50 steps: 100 of 30,000."""
     reset_every: float = 1 / 10
+    """Share between two resets of all opacities, 3000 of 30,000; there are none in runs of fewer than 5000."""
     grow_gradient: float = 2e-4
+    """Mean gradient of a projected mean, in units of half the image, above which a Gaussian is cloned or split."""
     absolute_gradient: bool = False
+    """Add up the gradients of the pixels without their signs (Ye et al. 2024). Raise grow_gradient then, usually to
+    8e-4. ns-train renders accordingly; the library needs RasterConfig(absgrad=True)."""
     split_above: float = 0.01
+    """Size above which a Gaussian is split and not cloned."""
     prune_opacity: float = 0.005
+    """Opacity below which Gaussians are removed."""
     prune_above: float = math.inf
+    """Size above which Gaussians are removed once opacities have been reset; 0.1 of the extent of the cameras with
+    Kerbl et al. It takes the background of captures with far walls, which comes back too late: after 8000 iterations
+    0.1 cost plush 2.2 dB and fern 9.7, and 0.5 cost fern 1.4 (docs/qnn.md, one seed)."""
     with_head: bool = False
+    """Go on after the network's switch-on, unless that freezes the Gaussians; otherwise densification ends there at the
+    latest. After a switch-on at 25 % runs that went on gained -0.013 dB over plain splatting on plush and 0.576 on fox,
+    and those that did not -0.229 and -0.007 (docs/qnn/start.md, one seed)."""
 
     def __post_init__(self) -> None:
         _check_cap(self.max_gaussians)
@@ -58,22 +66,28 @@ class DefaultDensification:
 
 @dataclass(frozen=True)
 class McmcDensification:
-    """Relocate the dead and sample new Gaussians by opacity (Kheradmand et al. 2024).
-
-    ``start``, ``stop`` and ``every`` are shares of the run, equal to 500, 25000 and 100 of 30000 steps.
-    ``opacity_weight`` and ``scale_weight`` multiply the mean opacity and scale, which the loss then holds down.
-    With ``with_head`` the strategy goes on after the head's switch-on, unless that freezes the Gaussians.
-    """
+    """Relocate the dead and sample new Gaussians by opacity (Kheradmand et al. 2024). Shares are of the run."""
 
     max_gaussians: int = 1_000_000
+    """The most Gaussians there may be."""
     start: float = 1 / 60
+    """Share after which Gaussians are relocated and added, and at least 100 steps: 500 of 30,000."""
     stop: float = 5 / 6
+    """Share after which they no longer are: 25,000 of 30,000."""
     every: float = 1 / 300
+    """Share between two times, and at least 50 steps: 100 of 30,000."""
     noise: float = 5e5
+    """Size of the noise that moves the means in every step, as a multiple of their learning rate."""
     min_opacity: float = 0.005
+    """Opacity up to which a Gaussian counts as dead."""
     opacity_weight: float = 0.01
+    """Weight of the mean opacity in the loss, which holds it down."""
     scale_weight: float = 0.01
+    """Weight of the mean scale in the loss, which holds it down."""
     with_head: bool = False
+    """Go on after the network's switch-on, unless that freezes the Gaussians; otherwise relocation, additions and noise
+    end there, with a switch-on at 75 % before their time. What either gains was not measured; for the strategy of
+    qsplat see docs/qnn/start.md."""
 
     def __post_init__(self) -> None:
         _check_cap(self.max_gaussians)

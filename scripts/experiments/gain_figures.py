@@ -163,8 +163,9 @@ def _power(panel: Axes, spectra: Spectra) -> None:
     ):
         panel.plot(frequencies, spectrum.energy.numpy(), **style)
     strongest = spectra.before.energy.max().item()
-    some = [spectrum.energy[spectrum.energy > 0] for spectrum in (spectra.before, spectra.after, spectra.residual)]
-    weakest = min((energies.min().item() for energies in some if len(energies)), default=0.0)
+    energies = np.stack([each.energy.numpy() for each in (spectra.before, spectra.after, spectra.residual)])
+    some = energies[:, frequencies <= NYQUIST]
+    weakest = some[some > 0].min(initial=strongest)
     panel.set(xscale="log", yscale="log", xlim=(frequencies[0], NYQUIST))
     panel.set_ylim(bottom=max(10 ** (-SHOWN_DECIBELS / 10) * strongest, weakest / 2))
 

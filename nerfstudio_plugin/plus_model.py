@@ -85,6 +85,11 @@ class QsplatPlusModel(QsplatModel):
                 f"qsplat: the checkpoint keeps {len(self.photos)} photos and this capture has {self.num_train_data} to "
                 "train on: give the capture of the run that it comes from"
             )
+        if not self._is_on:
+            raise SystemExit(
+                "qsplat: the checkpoint is of a run that is finished, and what the photos correct was switched off: "
+                "nothing is left to train, so begin a new run"
+            )
         super()._begin(iterations)
 
     @property
@@ -164,11 +169,18 @@ class QsplatPlusModel(QsplatModel):
         if self._is_on:
             said = f"gains {self._gain:.2f} dB {by}; the {len(self.photos)} photos take {self.photos.num_bytes} bytes"
         else:
+            self.photos = KeptPhotos().to(self.device)
+            self._forget_photos()
             said = (
                 f"does not help ({self._gain:+.3f} dB {by}) and is switched off: what is shown is the mean of "
-                f"{self.config.sets} sets of Gaussians"
+                f"{self.config.sets} sets of Gaussians, and no photo is kept"
             )
         CONSOLE.print(f"What the photos correct {said}")
+
+    def _forget_photos(self) -> None:
+        """Nothing that was derived from the photos that are kept stays in memory."""
+        self._shown, self._others, self._weights = [], [], None
+        self._head.photos = PhotoQueries([])
 
     @property
     def _unseen(self) -> tuple[int, ...]:
@@ -299,8 +311,7 @@ class QsplatPlusModel(QsplatModel):
         """
         self.companions, self.witness = (self._room_for(name, dict) for name in ("companions", "witness"))
         self.photos.make_room(_under("photos.", dict))
-        self._shown, self._others, self._weights = [], [], None
-        self._head.photos = PhotoQueries([])
+        self._forget_photos()
         return super().load_state_dict(dict, **kwargs)
 
     def _room_for(self, name: str, tensors: dict[str, Any]) -> ModuleList:

@@ -66,13 +66,24 @@ JUDGES = [
 def test_what_does_not_help_is_switched_off(judged: Any, unseen: int, by: str, gain: float, told: str):
     trainer, said = judged(gain, unseen)
     assert f"does not help ({told} dB {by}) and is switched off" in said
+    assert "is the mean of 2 sets of Gaussians, and no photo is kept" in said
     loaded = load_run(trainer.base_dir / "config.yml")
+    for one in (trainer.pipeline.model, loaded.model):
+        assert (len(one.photos), one.photos.num_bytes, len(one.photos.mask_files)) == (0, 0, 0)
     camera = loaded.views[0].camera
     assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
     model = loaded.model
     mean = model._model([model._seen(one) for one in model._sets()]).mean(camera)
     torch.testing.assert_close(loaded.render(camera).rgb, mean.image.clamp(0, 1))
     assert any("switched off" in remark for remark in loaded.remarks)
+
+
+def test_a_run_without_its_photos_is_not_resumed(judged: Any, capture: Path, plus: Configure):
+    finished, _ = judged(-0.25, 8)
+    config = plus(capture, iterations=5)
+    config.load_dir = finished.checkpoint_dir
+    with pytest.raises(SystemExit, match=r"^qsplat: .* is finished, .* was switched off: .* begin a new run$"):
+        run(config)
 
 
 @pytest.mark.parametrize(("unseen", "by"), JUDGES)

@@ -15,7 +15,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 
-from nerfstudio_plugin.cameras import camera_of
+from nerfstudio_plugin.cameras import camera_of, mark_as_measured
 from nerfstudio_plugin.capture_record import CaptureRecord, RecordedParser, RecordedParserConfig, RecordedViews
 from nerfstudio_plugin.datasets import AbsentPhotos, FrameDataset, PhotoDataset
 from nerfstudio_plugin.refusals import in_one_sentence
@@ -45,7 +45,8 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
     What the model is told about the photos goes through the metadata of the training set: ``alpha_color``, over which
     the dataparser had transparent photos composited, and ``transparent``, whether they still are.
 
-    A finished run whose capture is gone has the cameras that it wrote down, and no photos.
+    Cameras of photos are marked as measured. A finished run whose capture is gone has those that it wrote down, and no
+    photos.
     """
 
     config: QsplatDataManagerConfig
@@ -72,6 +73,11 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         return self._dataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
 
     def _dataset(self, outputs: DataparserOutputs) -> PhotoDataset:
+        dataset = self._photos(outputs)
+        mark_as_measured(dataset.cameras)
+        return dataset
+
+    def _photos(self, outputs: DataparserOutputs) -> PhotoDataset:
         if isinstance(self.dataparser, RecordedParser):
             return AbsentPhotos(outputs, folder=self.get_datapath())
         chosen = getattr(self.config.dataparser, "downscale_factor", None) is not None
@@ -153,7 +159,8 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     def training_views(self, device: torch.device) -> list[View]:
         """The photos to train on, by their index."""
-        pairs = zip(self.training_cameras(), self.cached_train, strict=True)
+        photos = self.cached_train  # comes first: nerfstudio changes the cameras when it removes the distortion
+        pairs = zip(self.training_cameras(), photos, strict=True)
         return [view_of(camera, photo, device) for camera, photo in pairs]
 
     def training_cameras(self) -> list[Camera]:

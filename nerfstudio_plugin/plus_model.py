@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import ModuleList, Parameter
 
-from nerfstudio_plugin.cameras import camera_of
+from nerfstudio_plugin.cameras import camera_of, is_measured
 from nerfstudio_plugin.export import ply_being_written
 from nerfstudio_plugin.kept import KeptGaussians, KeptPhotos
 from nerfstudio_plugin.plus_config import PlusModelConfig
@@ -197,7 +197,8 @@ class QsplatPlusModel(QsplatModel):
         """As without photos; once all sets of Gaussians are trained, in evaluation ``rgb`` is their mean, weighed and
         corrected by the photos, ``rgb_base`` the first of them, and ``residual`` the difference.
 
-        A view of the training does not read its own photo.
+        A view of the training does not read its own photo where it is compared with it, as in every evaluation. In the
+        viewer and on paths it does: others that come near the place read it too, more the nearer they are.
         """
         if self._phase == "splatting":
             return super().get_outputs(camera)
@@ -208,8 +209,9 @@ class QsplatPlusModel(QsplatModel):
         if self._is_on and not self._head.photos.cameras:
             self._ask(self._draw_photos(self._sets()))
         eye = camera_of(camera).to(self.device)
+        own = self.photos.index_of(eye) if is_measured(camera) else None
         model = self._model([self._seen(one) for one in self._sets()])
-        return self._images(model.render(eye, backend=self.config.rasterizer, left_out=self.photos.index_of(eye)))
+        return self._images(model.render(eye, backend=self.config.rasterizer, left_out=own))
 
     def _crop_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """A view of the training, which the network corrects in a crop by what the other photos say."""

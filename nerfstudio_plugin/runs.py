@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import yaml
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
-from nerfstudio_plugin.cameras import camera_of, cameras_of
+from nerfstudio_plugin.cameras import camera_of, cameras_of, mark_as_measured
 from nerfstudio_plugin.datamanager import QsplatDataManager
 from nerfstudio_plugin.field_model import QsplatFieldModel
 from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
@@ -93,10 +94,19 @@ class Run:
         """Where those views were taken. No photo is read for it."""
         return self.photos.training_cameras()
 
-    @torch.no_grad()
     def render(self, camera: Camera) -> Shown:
         """What the model shows of a view."""
-        outputs = self.model.get_outputs_for_camera(cameras_of([camera]).to(self.model.device))
+        return self._shown(camera, cameras_of([camera]))
+
+    def render_measured(self, camera: Camera) -> Shown:
+        """As ``render``, to be compared with the photo that ``camera`` took, which the model does not read."""
+        cameras = cameras_of([camera])
+        mark_as_measured(cameras)
+        return self._shown(camera, cameras)
+
+    @torch.no_grad()
+    def _shown(self, camera: Camera, cameras: Cameras) -> Shown:
+        outputs = self.model.get_outputs_for_camera(cameras.to(self.model.device))
         depth = outputs["depth"][..., 0]
         if isinstance(self.model, QsplatFieldModel):
             depth = depth * camera.cosines().to(depth)

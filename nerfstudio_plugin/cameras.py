@@ -15,6 +15,9 @@ from torch import Tensor
 
 from qsplat.cameras import Camera
 
+_MEASURED = "measured"
+"""The key in the metadata of nerfstudio's cameras."""
+
 
 def cam_from_world_of(world_from_cam: Float[Tensor, "3 4"]) -> Float[Tensor, "4 4"]:
     """The OpenCV pose of an OpenGL camera, differentiable."""
@@ -54,6 +57,16 @@ def cameras_of(cameras: Sequence[Camera]) -> Cameras:
         width=column("width"),
         height=column("height"),
     )
+
+
+def mark_as_measured(cameras: Cameras) -> None:
+    """Say of ``cameras`` that what is shown of them is compared with the photos that they took."""
+    cameras.metadata = {**(cameras.metadata or {}), _MEASURED: True}
+
+
+def is_measured(cameras: Cameras) -> bool:
+    """Whether that was said."""
+    return bool(cameras.metadata and cameras.metadata.get(_MEASURED))
 
 
 def _flipped(axes: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 
-from nerfstudio_plugin.cameras import camera_of
-from nerfstudio_plugin.datasets import FrameDataset, PhotoDataset
+from nerfstudio_plugin.cameras import camera_of, mark_as_measured
+from nerfstudio_plugin.capture_record import CaptureRecord, RecordedParser, RecordedParserConfig, RecordedViews
+from nerfstudio_plugin.datasets import AbsentPhotos, FrameDataset, PhotoDataset
 from nerfstudio_plugin.refusals import in_one_sentence
 from nerfstudio_plugin.views import view_of
 from qsplat.cameras import Camera
@@ -31,6 +35,8 @@ class QsplatDataManagerConfig(FullImageDatamanagerConfig):
     to the dataparser comes first."""
     num_random: int = 10_000
     """Where a capture has no sparse points, the number of random ones in the volume that the cameras see."""
+    record: tyro.conf.Suppress[tyro.conf.Fixed[Path | None]] = None
+    """The capture.json of the run: a training writes it, and a finished run whose capture is gone reads it."""
 
 
 class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
@@ -38,17 +44,23 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     What the model is told about the photos goes through the metadata of the training set: ``alpha_color``, over which
     the dataparser had transparent photos composited, and ``transparent``, whether they still are.
+
+    Cameras of photos are marked as measured. A finished run whose capture is gone has those that it wrote down, and no
+    photos.
     """
 
     config: QsplatDataManagerConfig
     _left_out: frozenset[int] = frozenset()
+    _to_record: CaptureRecord | None = None
 
     def __init__(self, config: QsplatDataManagerConfig, **arguments: Any) -> None:
         with in_one_sentence():
             _check(config)
-            super().__init__(config, **arguments)
+            super().__init__(_with_what_is_there(config, arguments.get("test_mode", "val")), **arguments)
             self.train_dataset.metadata["alpha_color"] = self.train_dataparser_outputs.alpha_color
             self.train_dataset.metadata["transparent"] = self.train_dataset.transparent
+            if self.test_mode == "val" and config.record is not None:
+                self._to_record = self._recorded()
             if self.test_mode == "val" and "points3D_xyz" not in self.train_dataparser_outputs.metadata:
                 self._add_random_points()
 
@@ -61,9 +73,64 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         return self._dataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
 
     def _dataset(self, outputs: DataparserOutputs) -> PhotoDataset:
+        dataset = self._photos(outputs)
+        mark_as_measured(dataset.cameras)
+        return dataset
+
+    def _photos(self, outputs: DataparserOutputs) -> PhotoDataset:
+        if isinstance(self.dataparser, RecordedParser):
+            return AbsentPhotos(outputs, folder=self.get_datapath())
         chosen = getattr(self.config.dataparser, "downscale_factor", None) is not None
         make = FrameDataset if "frames" in outputs.metadata else PhotoDataset
         return make(outputs, max_side=None if chosen else self.config.max_side)
+
+    def setup_train(self) -> None:
+        """For a viewer, grey in the place of photos that are gone.
+
+        nerfstudio does not call this where ns-render saves photos beside what is rendered, which must not be grey.
+        """
+        if isinstance(self.train_dataset, AbsentPhotos):
+            self.train_dataset.grey = True
+
+    def setup_eval(self) -> None:
+        """As ``setup_train``."""
+        if isinstance(self.eval_dataset, AbsentPhotos):
+            self.eval_dataset.grey = True
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Before the first iteration, when nothing refuses the run any more, write the record of the capture."""
+        del training_callback_attributes
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._write_record)]
+
+    def _write_record(self, step: int) -> None:
+        del step
+        record, self._to_record = self._to_record, None
+        if record is not None and self.local_rank == 0:
+            assert self.config.record is not None
+            with in_one_sentence():
+                record.write(self.config.record)
+
+    def _recorded(self) -> CaptureRecord:
+        outputs = self.train_dataparser_outputs
+        return CaptureRecord(
+            train=RecordedViews.of(self.train_dataset),
+            test=RecordedViews.of(self._dataset_to_evaluate_later()),
+            transparent=self.train_dataset.transparent,
+            alpha_color=outputs.alpha_color,
+            box=outputs.scene_box.aabb,
+            transform=outputs.dataparser_transform,
+            scale=outputs.dataparser_scale,
+        )
+
+    def _dataset_to_evaluate_later(self) -> PhotoDataset:
+        """Some dataparsers tell the views that a training is evaluated on from those for the finished run, and some
+        captures have none of the latter."""
+        try:
+            return self._dataset(self.dataparser.get_dataparser_outputs(split="test"))
+        except (ValueError, OSError, AssertionError):
+            return self.eval_dataset
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         """As nerfstudio does, except that memory is pinned only where CUDA is: elsewhere torch refuses to."""
@@ -92,13 +159,17 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
 
     def training_views(self, device: torch.device) -> list[View]:
         """The photos to train on, by their index."""
-        pairs = zip(self.training_cameras(), self.cached_train, strict=True)
+        photos = self.cached_train  # comes first: nerfstudio changes the cameras when it removes the distortion
+        pairs = zip(self.training_cameras(), photos, strict=True)
         return [view_of(camera, photo, device) for camera, photo in pairs]
 
     def training_cameras(self) -> list[Camera]:
         """Those that took the photos to train on, by their index."""
-        cameras = self.train_dataset.cameras
-        return [camera_of(cameras[index : index + 1]) for index in range(len(cameras))]
+        return _each(self.train_dataset.cameras)
+
+    def evaluated_cameras(self) -> list[Camera]:
+        """Those that took the photos held out, by their index."""
+        return _each(self.eval_dataset.cameras)
 
     def _add_random_points(self) -> None:
         generator = torch.Generator().manual_seed(torch.initial_seed())
@@ -110,6 +181,21 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
             "points3D_xyz": points.positions,
             "points3D_rgb": (points.colors * 255).round().to(torch.uint8),
         }
+
+
+def _each(cameras: Cameras) -> list[Camera]:
+    return [camera_of(cameras[index : index + 1]) for index in range(len(cameras))]
+
+
+def _with_what_is_there(
+    config: QsplatDataManagerConfig, test_mode: Literal["test", "val", "inference"]
+) -> QsplatDataManagerConfig:
+    """``config`` or, where the capture is gone and there is a record of it that will do, with this."""
+    folder = config.data or config.dataparser.data
+    record = config.record
+    if test_mode == "val" or record is None or folder.exists() or not record.is_file():
+        return config
+    return replace(config, dataparser=RecordedParserConfig(data=folder, record=record))
 
 
 def _check(config: QsplatDataManagerConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 
 import torch
 from jaxtyping import Float
@@ -82,6 +83,44 @@ class FrameDataset(PhotoDataset):
         if view.mask is not None:
             data["mask"] = view.mask[..., None]
         return data
+
+
+class AbsentPhotos(PhotoDataset):
+    """The cameras of a capture that is gone from ``folder``; whatever needs a photo ends in one sentence.
+
+    Where ``grey`` is set, what is shown of each view is grey.
+    """
+
+    grey = False
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, *, folder: Path) -> None:
+        super().__init__(dataparser_outputs, max_side=None)
+        self._folder = folder
+
+    def __getitem__(self, image_idx: int) -> dict:
+        """A grey image where that will do."""
+        if not self.grey:
+            return super().__getitem__(image_idx)
+        height, width = (int(side[image_idx].item()) for side in (self.cameras.height, self.cameras.width))
+        return {"image_idx": image_idx, "image": torch.full((height, width, 3), 0.5)}
+
+    def get_numpy_image(self, image_idx: int) -> NoReturn:
+        """None, as ns-render would have the nearest photo."""
+        self._refuse()
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the photos had an alpha channel that training composited."""
+        return self.metadata["transparent"]
+
+    def _read(self, index: int) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise SystemExit(
+            f"qsplat: this needs the photos of the capture, and {self._folder} is gone: put it back there, or a link "
+            "to where it is now"
+        )
 
 
 def _shrink_cameras(cameras: Cameras, max_side: int) -> None:

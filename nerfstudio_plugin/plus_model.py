@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import ModuleList, Parameter
 
-from nerfstudio_plugin.cameras import camera_of
+from nerfstudio_plugin.cameras import camera_of, is_measured
 from nerfstudio_plugin.export import ply_being_written
 from nerfstudio_plugin.kept import KeptGaussians, KeptPhotos
 from nerfstudio_plugin.plus_config import PlusModelConfig
@@ -84,6 +84,11 @@ class QsplatPlusModel(QsplatModel):
             raise SystemExit(
                 f"qsplat: the checkpoint keeps {len(self.photos)} photos and this capture has {self.num_train_data} to "
                 "train on: give the capture of the run that it comes from"
+            )
+        if not self._is_on:
+            raise SystemExit(
+                "qsplat: the checkpoint is of a run that is finished, and what the photos correct was switched off: "
+                "nothing is left to train, so begin a new run"
             )
         super()._begin(iterations)
 
@@ -167,11 +172,18 @@ class QsplatPlusModel(QsplatModel):
         if self._is_on:
             said = f"gains {self._gain:.2f} dB {by}; the {len(self.photos)} photos take {self.photos.num_bytes} bytes"
         else:
+            self.photos = KeptPhotos().to(self.device)
+            self._forget_photos()
             said = (
                 f"does not help ({self._gain:+.3f} dB {by}) and is switched off: what is shown is the mean of "
-                f"{self.config.sets} sets of Gaussians"
+                f"{self.config.sets} sets of Gaussians, and no photo is kept"
             )
         CONSOLE.print(f"What the photos correct {said}")
+
+    def _forget_photos(self) -> None:
+        """Nothing that was derived from the photos that are kept stays in memory."""
+        self._shown, self._others, self._weights = [], [], None
+        self._head.photos = PhotoQueries([])
 
     @property
     def _unseen(self) -> Unseen:
@@ -188,7 +200,8 @@ class QsplatPlusModel(QsplatModel):
         """As without photos; once all sets of Gaussians are trained, in evaluation ``rgb`` is their mean, weighed and
         corrected by the photos, ``rgb_base`` the first of them, and ``residual`` the difference.
 
-        A view of the training does not read its own photo.
+        A view of the training does not read its own photo where it is compared with it, as in every evaluation. In the
+        viewer and on paths it does: others that come near the place read it too, more the nearer they are.
         """
         if self._phase == "splatting":
             return super().get_outputs(camera)
@@ -199,8 +212,9 @@ class QsplatPlusModel(QsplatModel):
         if self._is_on and not self._head.photos.cameras:
             self._ask(self._draw_photos(self._sets()))
         eye = camera_of(camera).to(self.device)
+        own = self.photos.index_of(eye) if is_measured(camera) else None
         model = self._model([self._seen(one) for one in self._sets()])
-        return self._images(model.render(eye, backend=self.config.rasterizer, left_out=self.photos.index_of(eye)))
+        return self._images(model.render(eye, backend=self.config.rasterizer, left_out=own))
 
     def _crop_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """A view of the training, which the network corrects in a crop by what the other photos say."""
@@ -302,8 +316,7 @@ class QsplatPlusModel(QsplatModel):
         """
         self.companions, self.witness = (self._room_for(name, dict) for name in ("companions", "witness"))
         self.photos.make_room(_under("photos.", dict))
-        self._shown, self._others, self._weights = [], [], None
-        self._head.photos = PhotoQueries([])
+        self._forget_photos()
         return super().load_state_dict(dict, **kwargs)
 
     def _room_for(self, name: str, tensors: dict[str, Any]) -> ModuleList:

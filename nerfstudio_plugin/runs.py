@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
-from nerfstudio_plugin.cameras import camera_of, cameras_of
+from nerfstudio_plugin.cameras import camera_of, cameras_of, mark_as_measured
 from nerfstudio_plugin.datamanager import QsplatDataManager
 from nerfstudio_plugin.field_model import QsplatFieldModel
 from nerfstudio_plugin.refusals import check_checkpoint, newest_checkpoint
@@ -44,11 +47,11 @@ class Shown:
 class Run:
     """A model at its latest checkpoint, the views it was not trained on, and what is known about the training.
 
-    ``held_out`` is False where the capture holds nothing out; then ``views`` are views of the training.
+    ``held_out`` is False where the capture holds nothing out; then ``views`` are views of the training. Where the
+    capture is gone, all but ``views`` and ``training_views`` is there.
     """
 
     model: QsplatModel | QsplatFieldModel
-    views: tuple[View, ...]
     held_out: bool
     facts: RunFacts
     photos: QsplatDataManager
@@ -59,18 +62,51 @@ class Run:
         """RGB that the model renders over, and that photos with alpha are compared over."""
         return self.model.background_color
 
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The views to evaluate, named as in the capture.
+
+        Raises:
+            ValueError: a photo cannot be read.
+        """
+        with _raised():
+            pairs = self.photos.fixed_indices_eval_dataloader
+        names, device = self.photos.eval_dataset.image_filenames, self.model.device
+        return tuple(
+            replace(view_of(camera_of(camera), batch, device), name=_name(path, self.photos.get_datapath()))
+            for path, (camera, batch) in zip(names, pairs, strict=True)
+        )
+
+    def cameras(self) -> list[Camera]:
+        """Where those views were taken. No photo is read for it."""
+        return self.photos.evaluated_cameras()
+
     def training_views(self) -> list[View]:
-        """The views that the model was trained on, which are named by number, on the CPU."""
-        return self.photos.training_views(torch.device("cpu"))
+        """The views that the model was trained on, which are named by number, on the CPU.
+
+        Raises:
+            ValueError: a photo cannot be read.
+        """
+        with _raised():
+            return self.photos.training_views(torch.device("cpu"))
 
     def training_cameras(self) -> list[Camera]:
         """Where those views were taken. No photo is read for it."""
         return self.photos.training_cameras()
 
-    @torch.no_grad()
     def render(self, camera: Camera) -> Shown:
         """What the model shows of a view."""
-        outputs = self.model.get_outputs_for_camera(cameras_of([camera]).to(self.model.device))
+        return self._shown(camera, cameras_of([camera]))
+
+    def render_measured(self, camera: Camera) -> Shown:
+        """As ``render``, to be compared with the photo that ``camera`` took, which the model does not read."""
+        cameras = cameras_of([camera])
+        mark_as_measured(cameras)
+        return self._shown(camera, cameras)
+
+    @torch.no_grad()
+    def _shown(self, camera: Camera, cameras: Cameras) -> Shown:
+        outputs = self.model.get_outputs_for_camera(cameras.to(self.model.device))
         depth = outputs["depth"][..., 0]
         if isinstance(self.model, QsplatFieldModel):
             depth = depth * camera.cosines().to(depth)
@@ -83,13 +119,14 @@ class Run:
 
 
 def load_run(config: Path) -> Run:
-    """Load a run from the config.yml that ns-train wrote, on the GPU when there is one.
+    """Load a run from the config.yml that ns-train wrote, on the GPU when there is one. Where the capture is gone, the
+    run's folder is enough.
 
     The file is nerfstudio's: loading it runs code that it names, so load only configs of people you trust.
 
     Raises:
         ValueError: there is no such file, it is no config of ours, the run has no checkpoint or a broken one, or its
-            photos cannot be read.
+            capture cannot be read.
     """
     from nerfstudio.utils.eval_utils import eval_load_checkpoint
 
@@ -100,31 +137,36 @@ def load_run(config: Path) -> Run:
     checkpoint = newest_checkpoint(settings.load_dir)
     if checkpoint is None:
         raise ValueError(f"{settings.load_dir} holds no checkpoint: let the training run to its first save")
-    try:
+    with _raised():
         check_checkpoint(checkpoint)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         pipeline = settings.pipeline.setup(device=device, test_mode="test").eval()
         _, step = eval_load_checkpoint(settings, pipeline)
-    except SystemExit as refusal:
-        raise ValueError(str(refusal.code).removeprefix("qsplat: ")) from None
     model: Any = pipeline.model
     manager: Any = pipeline.datamanager
-    folder, paths = Path(manager.get_datapath()), manager.eval_dataset.image_filenames
-    pairs: list[tuple[Cameras, dict]] = manager.fixed_indices_eval_dataloader
-    views = [
-        replace(view_of(camera_of(camera), batch, model.device), name=_name(path, folder))
-        for path, (camera, batch) in zip(paths, pairs, strict=True)
-    ]
     facts = RunFacts(
         method=str(settings.method_name),
-        scene=folder.resolve().name,
+        scene=Path(manager.get_datapath()).resolve().name,
         device=_name_of(model.device),
         iterations=step + 1,
         num_gaussians=model.num_gaussians,
         train_seconds=model.train_seconds,
     )
-    held_out = set(manager.train_dataset.image_filenames).isdisjoint(paths)
-    return Run(model, tuple(views), held_out, facts, manager, model.remarks)
+    held_out = set(manager.train_dataset.image_filenames).isdisjoint(manager.eval_dataset.image_filenames)
+    return Run(model, held_out, facts, manager, model.remarks)
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
+    """Turn what would end a command of nerfstudio into an error.
+
+    Raises:
+        ValueError: with the sentence of the refusal.
+    """
+    try:
+        yield
+    except SystemExit as refusal:
+        raise ValueError(str(refusal.code).removeprefix("qsplat: ")) from None
 
 
 def _settings(config: Path) -> TrainerConfig:

@@ -10,6 +10,7 @@ from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
+from nerfstudio_plugin.capture_record import FILE_NAME
 from nerfstudio_plugin.refusals import check_checkpoint, in_one_sentence, newest_checkpoint, step_of
 
 
@@ -30,8 +31,8 @@ class QsplatTrainerConfig(TrainerConfig):
     """Options of a run."""
 
     def setup(self, **arguments: Any) -> Any:
-        """The trainer. Options and a checkpoint to resume from are checked, and the schedulers of
-        ``RunLengthDecayConfig`` get the run's length.
+        """The trainer. Options and a checkpoint to resume from are checked, the schedulers of
+        ``RunLengthDecayConfig`` get the run's length, and the datamanager where to write down the capture.
 
         Raises:
             SystemExit: an option has a value that it cannot have, or the checkpoint cannot be loaded.
@@ -49,7 +50,12 @@ class QsplatTrainerConfig(TrainerConfig):
             if self.load_dir is not None:
                 self.load_step = step_of(resumed)
         self.optimizers = {name: _fitted_to_run(group, last) for name, group in self.optimizers.items()}
+        self._datamanager.record = self.get_base_dir() / FILE_NAME
         return super().setup(**arguments)
+
+    @property
+    def _datamanager(self) -> Any:
+        return self.pipeline.datamanager
 
     def _checkpoint_to_resume(self) -> Path | None:
         if self.load_dir is None:
@@ -71,13 +77,15 @@ class QsplatTrainerConfig(TrainerConfig):
 
         When ns-viewer replaces the viewer options by its own defaults, which listen on all interfaces, the run's host
         stays. When a folder of checkpoints is set, its newest is chosen, because nerfstudio would choose by the names
-        of all the files in it, and fail at those that it did not give.
+        of all the files in it, and fail at those that it did not give; and the record of the capture is the one that
+        lies beside it.
         """
         if name == "viewer" and "viewer" in self.__dict__ and value.websocket_host == ViewerConfig().websocket_host:
             value.websocket_host = self.viewer.websocket_host
         if name == "load_dir" and "load_dir" in self.__dict__ and value is not None:
             newest = newest_checkpoint(value)
             self.load_step = None if newest is None else step_of(newest)
+            self._datamanager.record = value.parent / FILE_NAME
         super().__setattr__(name, value)
 
 

@@ -66,7 +66,7 @@ def evaluate_run(
     run = run or load_run(options.load_config)
     folder = options.pictures or options.output.with_name(f"{options.output.stem}-pictures")
     report = evaluate(
-        run.render,
+        run.render_measured,
         run.views,
         run.facts,
         background=run.background,

@@ -93,8 +93,8 @@ def measure_run(options: Options) -> tuple[RunFacts, Consistency]:
 
 def capture(run: Run) -> list[Camera]:
     """The poses of all photos of a run, trained on and held out, with the lens of the first that is held out."""
-    lens = run.views[0].camera
-    cameras = [*run.training_cameras(), *(view.camera for view in run.views)]
+    held_out = run.cameras()
+    lens, cameras = held_out[0], [*run.training_cameras(), *held_out]
     return [replace(lens, cam_from_world=camera.cam_from_world.to(lens.cam_from_world)) for camera in cameras]
 
 

@@ -65,11 +65,11 @@ def map_run(options: Options) -> tuple[GainMap, Verdict]:
     if not run.held_out:
         raise ValueError(f"{run.facts.scene} holds nothing out: train with held-out views (every 8th by default)")
     background = run.background
-    found = map_gain(run.render, run.training_views(), run.views, background=background)
+    found = map_gain(run.render_measured, run.training_views(), run.views, background=background)
     said = verdict(found)
     chosen = range(0, len(run.views), max(1, -(-len(run.views) // max(1, options.max_pictures))))
     shown = [run.views[index] for index in chosen][: options.max_pictures]
-    write_figures(options.figures, found, [(view.name, seen(run.render, view, background)) for view in shown])
+    write_figures(options.figures, found, [(view.name, seen(run.render_measured, view, background)) for view in shown])
     with written_whole(options.json) as temporary:
         temporary.write_text(json.dumps(as_json(run, found, said), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return found, said

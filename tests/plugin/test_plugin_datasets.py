@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_photos_of_nerfstudios_dataparser_are_limited_too(capture: Path):
     assert data.cached_train[0]["image"].shape == (18, 24, 3)
     assert data.train_dataset.cameras.fx[0].item() == pytest.approx(25.0)
     assert 0 < len(data.train_dataparser_outputs.metadata["points3D_xyz"]) <= 100
+
+
+def test_training_views_have_the_cameras_of_their_photos_without_distortion(tmp_path: Path):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    folder = write_capture(tmp_path / "bent")
+    description = json.loads((folder / "transforms.json").read_text())
+    (folder / "transforms.json").write_text(json.dumps({**description, "k1": 0.1}))
+    options = QsplatDataManagerConfig(data=folder, dataparser=NerfstudioDataParserConfig())
+    data: QsplatDataManager = options.setup(device="cpu", test_mode="test")
+    views = data.training_views(torch.device("cpu"))
+    assert [view.camera.fx for view in views] == data.train_dataset.cameras.fx[:, 0].tolist()
+    assert views[0].camera.fx != 50.0
 
 
 def test_a_model_of_colmap_is_loaded_with_its_points(capture: Path):

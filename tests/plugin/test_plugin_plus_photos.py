@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from nerfstudio.utils.eval_utils import eval_setup
 from small_capture import camera_at, held_out, run, write_capture
 
+from nerfstudio_plugin.cameras import camera_of, cameras_of, is_measured, mark_as_measured
 from nerfstudio_plugin.plus_config import PhotoOptions
 from nerfstudio_plugin.plus_model import QsplatPlusModel
 from nerfstudio_plugin.runs import load_run
@@ -66,13 +70,24 @@ JUDGES = [
 def test_what_does_not_help_is_switched_off(judged: Any, unseen: int, by: str, gain: float, told: str):
     trainer, said = judged(gain, unseen)
     assert f"does not help ({told} dB {by}) and is switched off" in said
+    assert "is the mean of 2 sets of Gaussians, and no photo is kept" in said
     loaded = load_run(trainer.base_dir / "config.yml")
+    for one in (trainer.pipeline.model, loaded.model):
+        assert (len(one.photos), one.photos.num_bytes, len(one.photos.mask_files)) == (0, 0, 0)
     camera = loaded.views[0].camera
     assert loaded.model.qnn.stages[-1].weight.abs().max() > 0
     model = loaded.model
     mean = model._model([model._seen(one) for one in model._sets()]).mean(camera)
     torch.testing.assert_close(loaded.render(camera).rgb, mean.image.clamp(0, 1))
     assert any("switched off" in remark for remark in loaded.remarks)
+
+
+def test_a_run_without_its_photos_is_not_resumed(judged: Any, capture: Path, plus: Configure):
+    finished, _ = judged(-0.25, 8)
+    config = plus(capture, iterations=5)
+    config.load_dir = finished.checkpoint_dir
+    with pytest.raises(SystemExit, match=r"^qsplat: .* is finished, .* was switched off: .* begin a new run$"):
+        run(config)
 
 
 @pytest.mark.parametrize(("unseen", "by"), JUDGES)
@@ -131,15 +146,51 @@ def test_the_last_set_does_not_see_for_a_while_what_the_belief_comes_from(
     assert torch.equal(loaded.model.qnn.belief, belief)
 
 
-def test_a_view_of_the_training_does_not_read_its_own_photo(plus_run: Any):
-    """All of one photo is poisoned: its own view stays as it was, another one does not."""
+def test_a_view_of_the_training_that_is_measured_does_not_read_its_own_photo(plus_run: Any):
+    """All of one photo is poisoned: its own view stays as it was, another one does not, nor does its own where it is
+    only shown."""
     model = copy.deepcopy(plus_run.pipeline.model).eval()
-    cameras = plus_run.pipeline.datamanager.train_dataset
-    before = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
+    views = plus_run.pipeline.datamanager.train_dataset
+    cameras = [camera_at(views, 3), camera_at(views, 4), cameras_of([camera_of(camera_at(views, 3))])]
+    before = [model.get_outputs_for_camera(camera)["rgb"] for camera in cameras]
     model._head.photos._photos[3].image[..., :3] = 5.0
-    after = [model.get_outputs_for_camera(camera_at(cameras, index))["rgb"] for index in (3, 4)]
+    after = [model.get_outputs_for_camera(camera)["rgb"] for camera in cameras]
     assert torch.equal(before[0], after[0])
     assert not torch.equal(before[1], after[1])
+    assert not torch.equal(before[2], after[2])
+
+
+def test_a_path_past_a_photo_does_not_jump_there(plus_run: Any, model: Any):
+    """What is corrected changes no more from the frame before the photo to that at its pose than from that to the next
+    one, and much less than if the frame there did not read the photo."""
+    views = plus_run.pipeline.datamanager.train_dataset
+    own = camera_of(camera_at(views, 3))
+
+    def corrected(offset: float, *, measured: bool = False) -> torch.Tensor:
+        pose = own.cam_from_world.clone()
+        pose[0, 3] += offset
+        camera = cameras_of([replace(own, cam_from_world=pose)])
+        if measured:
+            mark_as_measured(camera)
+        outputs = model.get_outputs_for_camera(camera)
+        return outputs["rgb"] - outputs["rgb_base"]
+
+    frames = [corrected(0.002 * number) for number in (-2, -1, 0, 1, 2)]
+    steps = [float((after - before).abs().mean()) for before, after in pairwise(frames)]
+    left_out = float((corrected(0, measured=True) - frames[1]).abs().mean())
+    assert max(steps) < 2 * min(steps)
+    assert left_out > 3 * max(steps)
+
+
+def test_cameras_of_photos_are_measured_and_those_of_paths_are_not(plus_run: Any):
+    manager = plus_run.pipeline.datamanager
+    loaded = [
+        FixedIndicesEvalDataloader(views).get_camera(1)[0] for views in (manager.train_dataset, manager.eval_dataset)
+    ]
+    assert all(is_measured(camera) for camera, _ in manager.fixed_indices_eval_dataloader)
+    assert is_measured(manager.next_eval_image(0)[0])
+    assert all(is_measured(camera) for camera in loaded)
+    assert not is_measured(get_interpolated_camera_path(manager.train_dataset.cameras, steps=1, order_poses=False))
 
 
 def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
@@ -168,6 +219,11 @@ def test_a_capture_that_holds_nothing_out_is_measured_by_leave_one_out(tmp_path:
     measured = load_run(run(config).base_dir / "config.yml")
     assert not measured.held_out
     assert [measured.model.photos.index_of(view.camera) for view in measured.views] == list(range(len(measured.views)))
+    camera = measured.views[3].camera
+    before = measured.render_measured(camera).rgb, measured.render(camera).rgb
+    measured.model._head.photos._photos[3].image[..., :3] = 5.0
+    assert torch.equal(measured.render_measured(camera).rgb, before[0])
+    assert not torch.equal(measured.render(camera).rgb, before[1])
 
 
 def test_the_sets_of_a_run_are_weighed_by_its_photos(plus_run: Any, model: Any, monkeypatch: pytest.MonkeyPatch):

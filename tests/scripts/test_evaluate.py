@@ -115,7 +115,7 @@ def test_a_loaded_run_is_measured_without_loading_it_again(evaluate, options, mo
 
     run, rendered, shown = runs.load_run(options.load_config), [], {}
     monkeypatch.setattr(runs, "load_run", None)
-    monkeypatch.setattr(type(run), "render", counted(type(run).render, rendered))
+    monkeypatch.setattr(type(run), "render_measured", counted(type(run).render_measured, rendered))
     evaluate.evaluate_run(replace(options, max_pictures=1), run=run, on_panels=shown.__setitem__)
     assert list(shown) == ["images/0.png", "images/8.png"]
     assert len(rendered) == 2

@@ -67,9 +67,8 @@ class PhotoOptions:
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians until the last tenth of its iterations: by these
     photos, which it does not know by heart until then, the run tells how far to believe the others, and whether that
-    helps. Where these would be fewer than 4, 4 are kept from it in the tenth before the last one, so that it forgets
-    some of them. With 0, with a single set, or with fewer than 8 photos, all sets see all photos and the network alone
-    decides. With 0 plush gained 0.25 dB less, fox 0.26 and chair 0.20 (docs/qnn/seen.md, one seed). With
+    helps. With 0, with a single set, or where fewer than 4 photos would be kept, all sets see all photos and the
+    network alone decides. With 0 plush gained 0.25 dB less, fox 0.26 and chair 0.20 (docs/qnn/seen.md, one seed). With
     4, fern, which keeps none with 8, gained 0.32 dB and not 0.39 (docs/qnn.md, one seed)."""
 
     def config(self) -> PhotoConfig:

@@ -32,7 +32,7 @@ from qsplat.training.plus import NEXT_SET
 from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.schedule import Schedule
 from qsplat.training.set_weights import SetWeights
-from qsplat.training.unseen import Unseen, given_back, unseen_photos
+from qsplat.training.unseen import given_back, unseen_photos
 
 JUDGED = 32
 """Training views, evenly chosen, by which the network is judged at the end where all sets have seen all photos."""
@@ -42,7 +42,7 @@ class QsplatPlusModel(QsplatModel):
     """Each set of Gaussians is trained as ``qsplat`` trains one without a network. Then the first of them is
     ``gauss_params`` again, the others are ``companions``, and the network is trained on what the photos, which the
     model keeps, show besides. What they correct is switched off where it does not help the ``witness``, the last set as
-    it was when the photos that were kept from it were given back, on these.
+    it was before it saw the photos that were kept from it, on these.
     """
 
     config: PlusModelConfig
@@ -109,19 +109,17 @@ class QsplatPlusModel(QsplatModel):
             self.companions.append(KeptGaussians(self.gauss_params))
             self._put_in_place(self._first_gaussians(torch.initial_seed() + block * NEXT_SET))
             self._begin_set()
-        away: tuple[int, ...] = ()
-        if block == self.config.sets - 1:
-            length = self._plan.iterations
-            away = self._unseen.at(self._plan_step, length)
-            if self._plan_step >= given_back(length):
-                self._call_witness()
+        last = block == self.config.sets - 1
+        away = last and self._plan_step < given_back(self._plan.iterations)
+        if last and not away:
+            self._call_witness()
         assert self._leave_out is not None
-        self._leave_out(away)
+        self._leave_out(self._unseen if away else ())
         super().step_cb(optimizers, step)
 
     def _call_witness(self) -> None:
-        """Keep the last set of Gaussians as it is when the photos that were kept from it are given back."""
-        if self._unseen.photos and not self.witness:
+        """Keep the last set of Gaussians as it is before it sees the photos that were kept from it."""
+        if self._unseen and not self.witness:
             self.witness.append(KeptGaussians(self.gauss_params))
 
     def _switch_on(self) -> None:
@@ -162,11 +160,10 @@ class QsplatPlusModel(QsplatModel):
         views = self._shown_views()
         count = min(JUDGED, len(views))
         chosen = [index * len(views) // count for index in range(count)]
-        unseen = self._unseen.photos
-        self._gain = settle_belief(self._head, views, unseen, testimony, chosen)
+        self._gain = settle_belief(self._head, views, self._unseen, testimony, chosen)
         self.witness = ModuleList()
-        if unseen:
-            by = f"over the last set of Gaussians on {len(unseen)} photos that were kept from it"
+        if self._unseen:
+            by = f"over the last set of Gaussians on {len(self._unseen)} photos that it had not seen yet"
         else:
             by = f"by leave-one-out on {count} views of the training"
         if self._is_on:
@@ -186,8 +183,8 @@ class QsplatPlusModel(QsplatModel):
         self._head.photos = PhotoQueries([])
 
     @property
-    def _unseen(self) -> Unseen:
-        """Photos that the last set of Gaussians does not see for a while."""
+    def _unseen(self) -> tuple[int, ...]:
+        """Photos that the last set of Gaussians does not see at first."""
         return unseen_photos(self.num_train_data, self.config.photos.unseen, sets=self.config.sets)
 
     @property

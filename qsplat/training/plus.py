@@ -16,7 +16,7 @@ from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, set
 from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.targets import TrainingView
 from qsplat.training.training import StepRecord, Training
-from qsplat.training.unseen import UNSEEN, Unseen, Witness, given_back, unseen_photos, without_unseen
+from qsplat.training.unseen import UNSEEN, Witness, given_back, unseen_photos, without_unseen
 
 NEXT_SET = 1000
 """From a set's seed to that of the next: far enough that runs of neighbouring seeds share no set."""
@@ -34,8 +34,7 @@ class PlusConfig:
         head_steps: steps in which the network is trained.
         crop_share: share of the image's pixels that it sees in a step.
         unseen: every so many-th photo is kept from the last set until the last tenth of its iterations, to tell by it
-            how far photos can be believed; where that is fewer than 4, 4 are in the tenth before that. 0 keeps none
-            from it, and the network alone decides.
+            how far photos can be believed; 0 keeps none from it, and the network alone decides.
 
     Raises:
         ValueError: no sets, no steps, a share outside its range, or a network that cannot read photos.
@@ -63,8 +62,8 @@ class PlusConfig:
 @dataclass(frozen=True)
 class FittedPlus:
     """A finished run: the model without gradients, the gain of its head in dB by leave-one-out on the training views,
-    and the duration. The gain is that over the last set, as it was without the photos kept from it, on these, if there
-    are any, and else that over the mean of the sets on all. Where it is below LEAST_GAIN the model does not ask
+    and the duration. The gain is that over the last set, as it was before it saw the photos kept from it, on these, if
+    there are any, and else that over the mean of the sets on all. Where it is below LEAST_GAIN the model does not ask
     photos: it has no head, and all its sets count the same. How far the sets count is not part of what is judged: they
     know the photos by heart."""
 
@@ -88,9 +87,10 @@ def fit_plus(
     models = []
     for index in range(config.sets):
         base = replace(config.base, head=None, seed=config.base.seed + index * NEXT_SET)
-        if unseen.photos and index == config.sets - 1:
-            training = without_some(scene, base, unseen, on_step)
-            witness = Witness(training.model().gaussians, unseen.photos)
+        if unseen and index == config.sets - 1:
+            training = Training(without_unseen(scene, unseen), base)
+            training.advance(given_back(base.schedule.iterations), on_step)
+            witness = Witness(training.model().gaussians, unseen)
             training = training.fork(base, scene=scene)
         else:
             training = Training(scene, base)
@@ -104,21 +104,6 @@ def fit_plus(
         began=began,
         witness=witness,
     )
-
-
-def without_some(
-    scene: TrainingScene, config: FitConfig, unseen: Unseen, on_step: Callable[[StepRecord], None] | None = None
-) -> Training:
-    """The training of the last set of Gaussians on ``scene`` up to the step at which it is given the photos of
-    ``unseen`` back."""
-    iterations, rest = config.schedule.iterations, without_unseen(scene, unseen.photos)
-    begins = unseen.begins(iterations)
-    training = Training(scene if begins else rest, config)
-    if begins:
-        training.advance(begins, on_step)
-        training = training.fork(config, scene=rest)
-    training.advance(given_back(iterations), on_step)
-    return training
 
 
 def finish_plus(

@@ -121,7 +121,7 @@ class PlusCourse:
         unseen = unseen_photos(len(self._scene.train), config.unseen, sets=config.sets)
         for index in range(config.sets):
             base = replace(config.base, seed=config.base.seed + index * NEXT_SET)
-            self._stage = SplatStage(self._scene, base, unseen if index == config.sets - 1 else None)
+            self._stage = SplatStage(self._scene, base, unseen if index == config.sets - 1 else ())
             yield Part(self._stage, SETS_END * (index + 1) / config.sets)
             self._finished.append(self._stage.training.model().gaussians)
         self._head = PhotoHeadStage(self._scene, self._sets(), config, self._stage.witness)

@@ -24,7 +24,7 @@ from qsplat.training.plus_model import PlusModel
 from qsplat.training.randomness import PhotoOrder
 from qsplat.training.targets import Target
 from qsplat.training.training import Training
-from qsplat.training.unseen import Unseen, Witness, given_back, without_unseen
+from qsplat.training.unseen import Witness, given_back, without_unseen
 
 PROBED = 3
 """Steps by which the pace with a network is judged before it is switched on; they are thrown away."""
@@ -33,18 +33,16 @@ JUDGED = 32
 
 
 class SplatStage:
-    """Gaussians, with a head or without. The training views ``unseen`` are kept from them for a while, as from the last
-    set of qsplat-plus; ``witness`` is what they are when these are given back."""
+    """Gaussians, with a head or without. The training views ``unseen`` are kept from them at first, as from the last
+    set of qsplat-plus; ``witness`` is what they are before they see these."""
 
     reserve = 0.0
 
-    def __init__(self, scene: TrainingScene, config: FitConfig, unseen: Unseen | None = None) -> None:
-        self._scene, self._unseen = scene, unseen or Unseen()
-        self._rest = without_unseen(scene, self._unseen.photos)
+    def __init__(self, scene: TrainingScene, config: FitConfig, unseen: Sequence[int] = ()) -> None:
+        self._scene, self._unseen = scene, tuple(unseen)
         self.witness: Witness | None = None
-        self._away = bool(self._unseen.photos) and not self._unseen.since
         # A fork draws the order of the photos by itself: it stays the same, however often the run is planned anew.
-        self.training = Training(self._rest if self._away else scene, config).fork(config)
+        self.training = Training(without_unseen(scene, unseen) if unseen else scene, config).fork(config)
         self._share, self._switched_on = config.schedule.head_share, config.head is None
 
     @property
@@ -78,28 +76,21 @@ class SplatStage:
         return planned - self.step
 
     def advance(self, until: int) -> None:
-        iterations = self.training.schedule.iterations
-        if self._unseen.photos and self.witness is None and not self._away:
-            self._away = self._reached(self._unseen.begins(iterations), until)
-            if self._away:
-                self.training = self.training.fork(self.training.config, scene=self._rest)
-        if self._away and self.witness is None and self._reached(given_back(iterations), until):
-            self._call_witness()
-            self.training = self.training.fork(self.training.config, scene=self._scene)
+        if self._unseen and self.witness is None:
+            turn = given_back(self.training.schedule.iterations)
+            self.training.advance(max(self.step, min(until, turn)))
+            if until >= turn:
+                self._call_witness()
+                self.training = self.training.fork(self.training.config, scene=self._scene)
         self.training.advance(until)
 
-    def _reached(self, turn: int, until: int) -> bool:
-        """Go on to the step ``turn``, but not beyond ``until``, and say whether it was reached."""
-        self.training.advance(max(self.step, min(until, turn)))
-        return until >= turn
-
     def finish(self) -> None:
-        """A run that was over before its training views were given back is its own witness."""
-        if self._unseen.photos and self.witness is None:
+        """A run that was over before it saw all training views is its own witness."""
+        if self._unseen and self.witness is None:
             self._call_witness()
 
     def _call_witness(self) -> None:
-        self.witness = Witness(self.training.model().gaussians, self._unseen.photos)
+        self.witness = Witness(self.training.model().gaussians, self._unseen)
 
     def _pace_with_head(self) -> float:
         config = self.training.config

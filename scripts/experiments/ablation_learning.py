@@ -93,7 +93,7 @@ class Laboratory:
 
         before = State(cell, given_back(cell.iterations))
         if not self.cache.has(before.key):
-            self.leave_out(before)
+            self.advance(before)
         config, whole = base_config(cell, averaged=averaged), scene_of(replace(cell, unseen=0))
         training, spent = self.load(before.key, scene_of(cell), config)
         witness, end = training.model().gaussians, key_of({"given back": before.key, **averaging(averaged)})
@@ -101,23 +101,6 @@ class Laboratory:
             training = training.fork(config, scene=whole)
             self.save(end, training, spent.plus(training))
         return *self.load(end, whole, config), witness
-
-    def leave_out(self, state: State) -> None:
-        """Train up to the step of ``state`` without the photos that its cell leaves out, which are not left out from
-        the beginning where they are a large part of a small capture."""
-        from qsplat.training.unseen import unseen_photos
-
-        cell, whole = state.cell, replace(state.cell, unseen=0)
-        begins = unseen_photos(len(scene_of(whole).train), cell.unseen).begins(cell.iterations)
-        if begins == 0:
-            self.advance(state)
-            return
-        seen = State(whole, begins)
-        if not self.cache.has(seen.key):
-            self.advance(seen)
-        training, spent = self.load(seen.key, scene_of(whole), base_config(whole))
-        training = training.fork(base_config(cell), scene=scene_of(cell))
-        self.save(state.key, training, spent.plus(training, state.step))
 
     def row(self, run: Run) -> dict[str, Any]:
         """The scores of a run and what it took."""
@@ -155,10 +138,10 @@ class Laboratory:
         unseen = unseen_photos(len(scene.train), variant.unseen, sets=variant.sets)
         for index in range(variant.sets):
             one = replace(cell, seed=cell.seed + index * NEXT_SET)
-            if unseen.photos and index == variant.sets - 1:
+            if unseen and index == variant.sets - 1:
                 one = replace(one, unseen=variant.unseen)
                 training, taken, before = self.given_back(one, averaged=variant.averaged)
-                witness = Witness(before, unseen.photos)
+                witness = Witness(before, unseen)
             else:
                 training, taken = self.finished(one, averaged=variant.averaged)
             sets.append(training.model())
@@ -301,7 +284,7 @@ def scene_of(cell: Cell) -> Scene:
     from qsplat.training.unseen import unseen_photos, without_unseen
 
     scene = _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
-    left = without_unseen(scene, unseen_photos(len(scene.train), cell.unseen).photos)
+    left = without_unseen(scene, unseen_photos(len(scene.train), cell.unseen))
     return replace(scene, train=tuple(left.train))
 
 

@@ -39,7 +39,7 @@ class Cell:
             "seed": self.seed,
             "iterations": self.iterations,
             "gaussians": self.gaussians,
-            **leaving_out(self.capture, self.unseen),
+            **({"unseen": self.unseen} if self.unseen else {}),
         }
 
 
@@ -81,16 +81,6 @@ class Run:
 def state_key(cell: Cell, step: int, *, averaged: bool = False) -> str:
     """The key of the training without a head at ``step``."""
     return key_of({**cell.settings(), "state": step, **averaging(averaged)})
-
-
-def leaving_out(capture: Capture, unseen: int) -> dict[str, float]:
-    """What leaving photos out adds to the settings of a training; in captures that may be small, since when, too."""
-    from qsplat.training.unseen import FEWEST_UNSEEN, FORGETTING
-
-    if unseen == 0:
-        return {}
-    small = capture.photos // unseen <= FEWEST_UNSEEN
-    return {"unseen": unseen, **({"forgetting": FORGETTING} if small else {})}
 
 
 def averaging(averaged: bool) -> dict[str, float]:
@@ -177,7 +167,7 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     if isinstance(variant, Plain | Plus):
         own |= averaging(variant.averaged)
         if isinstance(variant, Plus) and variant.unseen:
-            own |= {**leaving_out(cell.capture, variant.unseen), "given_back": True}
+            own |= {"unseen": variant.unseen, "given_back": True}
         if isinstance(variant, Plus) and variant.weighed:
             own |= {"weighed": True}
         return own

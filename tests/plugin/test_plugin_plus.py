@@ -153,7 +153,7 @@ def test_a_run_is_resumed_in_each_phase(at: int, capture: Path, plus: Configure,
     monkeypatch.setattr(QsplatPlusModel, "get_outputs", watched)
     monkeypatch.setattr(Averager, "after_step", counted)
     resumed = run(again)
-    assert shown_in_second == (set(range(8)) - set(unseen_photos(8, 2).photos) if at < 56 else set())
+    assert shown_in_second == (set(range(8)) - set(unseen_photos(8, 2)) if at < 56 else set())
     assert addends[:1] == {10: [0], 22: [1], 40: [0], 56: [1], 59: [], 70: []}[at]
     ours, theirs = resumed.pipeline.model.eval(), whole.pipeline.model.eval()
     assert resumed.step == whole.step == 99

@@ -30,7 +30,7 @@ from qsplat.training.model import SplatModel
 from qsplat.training.plus import NEXT_SET
 from qsplat.training.schedule import Schedule
 from qsplat.training.training import Training
-from qsplat.training.unseen import UNSEEN, Unseen, given_back, unseen_photos, without_unseen
+from qsplat.training.unseen import UNSEEN, given_back, unseen_photos, without_unseen
 from scripts.experiments.ablation_cache import code_digest
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
@@ -166,9 +166,9 @@ def test_a_network_that_is_on_stays_on_when_the_plan_grows(scene):
     assert SplatStage(scene, config(head=False)).turn is None
 
 
-@pytest.mark.parametrize("unseen", [0, UNSEEN, 2])
+@pytest.mark.parametrize("unseen", [UNSEEN, 2])
 def test_the_sets_of_plus_are_shown_once_they_are_finished(scene, unseen):
-    """Of 9 photos an eighth is too few, so that 4 are kept from the last set, but only for a tenth."""
+    """Of 9 photos an eighth would be too few to be kept from the last set."""
     course = course_for(METHODS["qsplat-plus"], scene, seed=3, gaussians=MOST)
     assert isinstance(course, PlusCourse)
     course = PlusCourse(scene, replace(course._config, unseen=unseen))
@@ -186,24 +186,19 @@ def test_the_sets_of_plus_are_shown_once_they_are_finished(scene, unseen):
     first, second = course.model().sets
     assert not torch.equal(first.means[:10], second.means[:10])
     kept = unseen_photos(len(scene.train), unseen)
-    assert (len(kept.photos), kept.since) == {0: (0, 0), UNSEEN: (4, 0.8), 2: (4, 0)}[unseen]
+    assert len(kept) == {UNSEEN: 0, 2: 4}[unseen]
     own = replace(config(head=False), seed=3 + NEXT_SET, schedule=Schedule(18))
-    rest = without_unseen(scene, kept.photos)
-    alone = Training(rest if unseen == 2 else scene, own)
+    alone = Training(without_unseen(scene, kept), own)
     alone = alone.fork(own)
-    if unseen == UNSEEN:
-        alone.advance(14)
-        alone = alone.fork(own, scene=rest)
-    if kept.photos:
+    if kept:
         alone.advance(given_back(18))
         alone = alone.fork(own, scene=scene)
     alone.advance()
     assert torch.equal(second.means, alone.model().gaussians.means)
 
 
-@pytest.mark.parametrize("since", [0.0, 0.8])
-def test_a_set_whose_time_is_over_before_it_sees_all_photos_is_its_own_witness(scene, since):
-    stage = SplatStage(scene, config(head=False), unseen=Unseen((2, 5), since))
+def test_a_set_whose_time_is_over_before_it_sees_all_photos_is_its_own_witness(scene):
+    stage = SplatStage(scene, config(head=False), unseen=(2, 5))
     stage.plan(40)
     stage.advance(20)
     assert stage.witness is None

@@ -236,21 +236,16 @@ def test_weighed_sets_are_a_run_of_their_own():
         variants.Plus("one", "photos", "nothing to weigh", sets=1, weighed=True)
 
 
-@pytest.mark.parametrize("unseen", [8, 20])
 @pytest.mark.parametrize("averaged", [False, True])
-def test_photos_are_given_back_as_in_a_training_that_is_not_cut_in_pieces(averaged, unseen, tmp_path):
-    """Of 52 photos a twentieth are 2, too few: 4 are kept from 32 on."""
+def test_photos_are_given_back_as_in_a_training_that_is_not_cut_in_pieces(averaged, tmp_path):
     learning, plan = module("ablation_learning"), module("ablation_plan")
     capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
-    cell = plan.Cell(capture, "every8", 0, 40, 10, 200, unseen=unseen)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200, unseen=8)
     laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "here")
     whole, config = learning.scene_of(replace(cell, unseen=0)), learning.base_config(cell, averaged=averaged)
     part = learning.scene_of(cell)
-    assert len(part.train) == len(whole.train) - {8: len(whole.train) // 8, 20: 4}[unseen]
-    training = learning.begin(part if unseen == 8 else whole, config)
-    if unseen == 20:
-        training.advance(32)
-        training = training.fork(config, scene=part)
+    assert len(part.train) == len(whole.train) - len(whole.train) // 8
+    training = learning.begin(part, config)
     training.advance(36)
     before = training.model().gaussians
     training = training.fork(config, scene=whole)

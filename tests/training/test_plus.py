@@ -29,7 +29,7 @@ from qsplat.training.plus_model import PlusModel
 from qsplat.training.schedule import Schedule
 from qsplat.training.targets import averaged
 from qsplat.training.training import Training
-from qsplat.training.unseen import Unseen, Witness, given_back, unseen_photos, without_unseen
+from qsplat.training.unseen import Witness, given_back, unseen_photos, without_unseen
 
 BASE = FitConfig(schedule=Schedule(20, sh_degree=1), head=None, densification=None)
 SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)
@@ -257,10 +257,10 @@ def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
     fitted = fit_plus(capture, config, on_step=records.append)
     assert [record.step for record in records] == 2 * list(range(20))
     unseen = unseen_photos(len(capture.train), 3)
-    assert (len(unseen.photos), unseen.since) == (4, 0)
+    assert len(unseen) == 4
     first, last = (replace(BASE, seed=seed) for seed in (3, 1003))
     assert same(fitted.model.sets[0], fit(capture, first).model.gaussians)
-    training = Training(without_unseen(capture, unseen.photos), last)
+    training = Training(without_unseen(capture, unseen), last)
     training.advance(given_back(20))
     training = training.fork(last, scene=capture)
     training.advance()
@@ -274,58 +274,17 @@ def test_a_run_trains_sets_from_seeds_of_their_own_and_then_the_head(capture):
 
 @pytest.mark.parametrize(
     ("count", "every", "expected"),
-    [
-        (43, 8, Unseen((4, 12, 21, 30, 38))),
-        (31, 8, Unseen((3, 11, 19, 27), 0.8)),
-        (17, 8, Unseen((2, 6, 10, 14), 0.8)),
-        (8, 8, Unseen((1, 3, 5, 7), 0.8)),
-        (8, 2, Unseen((1, 3, 5, 7))),
-        (7, 8, Unseen()),
-        (7, 2, Unseen()),
-        (100, 0, Unseen()),
-    ],
+    [(43, 8, (4, 12, 21, 30, 38)), (31, 8, ()), (100, 0, ()), (8, 2, (1, 3, 5, 7))],
 )
 def test_unseen_photos_are_evenly_spread_and_not_too_few(count, every, expected):
     assert unseen_photos(count, every) == expected
-    assert unseen_photos(count, every, sets=1) == Unseen()
-
-
-def test_a_small_capture_misses_its_photos_for_a_tenth():
-    unseen = unseen_photos(17, 8)
-    missed = [step for step in range(50) if unseen.at(step, 50)]
-    assert missed == list(range(40, 45))
-    assert unseen_photos(43, 8).at(0, 50) == unseen_photos(43, 8).at(44, 50) == unseen_photos(43, 8).photos
-    assert unseen_photos(43, 8).at(45, 50) == ()
-
-
-def test_the_last_set_forgets_photos_of_a_small_capture_before_it_sees_them_again(capture, monkeypatch):
-    asked = []
-
-    def noted(*arguments, witness, **named):
-        asked.append(witness)
-        return finish_plus(*arguments, witness=witness, **named)
-
-    monkeypatch.setattr("qsplat.training.plus.finish_plus", noted)
-    unseen = unseen_photos(len(capture.train), 8)
-    assert unseen.since == 0.8
-    fitted = fit_plus(capture, replace(SHORT, base=BASE, unseen=8))
-    last = replace(BASE, seed=BASE.seed + 1000)
-    training = Training(capture, last)
-    training.advance(16)
-    training = training.fork(last, scene=without_unseen(capture, unseen.photos))
-    training.advance(18)
-    (witness,) = asked
-    assert witness.unseen == unseen.photos
-    assert same(witness.gaussians, training.model().gaussians)
-    training = training.fork(last, scene=capture)
-    training.advance()
-    assert same(fitted.model.sets[1], training.model().gaussians)
+    assert unseen_photos(count, every, sets=1) == ()
 
 
 def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture, monkeypatch):
     """Poison in one of them reaches all sets, the last one in its last steps, but not the witness, whose images the
     belief is fitted to."""
-    index, asked, told = unseen_photos(len(capture.train), 3).photos[1], [], []
+    index, asked, told = unseen_photos(len(capture.train), 3)[1], [], []
     photos = list(capture.train)
     photos[index] = replace(photos[index], image=1 - photos[index].image)
 
@@ -343,7 +302,7 @@ def test_the_witness_has_not_seen_the_photos_that_the_belief_comes_from(capture,
         fit_plus(scene, replace(SHORT, base=replace(BASE, schedule=Schedule(120, sh_degree=1)), sets=3, unseen=3))
         for scene in (capture, replace(capture, train=tuple(photos)))
     )
-    assert [witness.unseen for witness in asked] == 2 * [unseen_photos(len(capture.train), 3).photos]
+    assert [witness.unseen for witness in asked] == 2 * [unseen_photos(len(capture.train), 3)]
     assert same(*(witness.gaussians for witness in asked))
     for one, other in zip(clean.model.sets, poisoned.model.sets, strict=True):
         assert not same(one, other)

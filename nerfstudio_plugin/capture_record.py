@@ -1,6 +1,7 @@
 """``capture.json``: what a run writes down of its capture besides photos, to be shown where the capture is gone.
 
-Cameras are nerfstudio's, column by column under the names that it gives them, as the model was trained on them.
+Cameras are nerfstudio's, column by column under the names that it gives them, in the size of training. Where lenses have
+distortion they are those of the files: nerfstudio changes them when it reads the photos.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def _views(values: dict[str, Any]) -> RecordedViews:
     count = len(photos)
     cameras = Cameras(
         camera_to_worlds=_numbers(values["camera_to_worlds"], count, 3, 4),
-        camera_type=torch.tensor([CameraType[kind].value for kind in values["camera_type"]]).reshape(count, 1),
-        distortion_params=None if lenses is None else _numbers(lenses, count, len(lenses[0])),
+        camera_type=_numbers([CameraType[kind].value for kind in values["camera_type"]], count, 1).long(),
+        distortion_params=None if not lenses else _numbers(lenses, count, len(lenses[0])),
         **_columns(values, _LENS, count, torch.float32),
         **_columns(values, _SIZE, count, torch.int64),
     )

@@ -129,7 +129,7 @@ class QsplatDataManager(FullImageDatamanager[PhotoDataset]):
         captures have none of the latter."""
         try:
             return self._dataset(self.dataparser.get_dataparser_outputs(split="test"))
-        except (ValueError, OSError, AssertionError):
+        except (ValueError, OSError, AssertionError, RuntimeError):
             return self.eval_dataset
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
@@ -190,10 +190,12 @@ def _each(cameras: Cameras) -> list[Camera]:
 def _with_what_is_there(
     config: QsplatDataManagerConfig, test_mode: Literal["test", "val", "inference"]
 ) -> QsplatDataManagerConfig:
-    """``config`` or, where the capture is gone and there is a record of it that will do, with this."""
+    """``config`` or, where the capture is gone or an empty folder, and there is a record of it that will do, with
+    this."""
     folder = config.data or config.dataparser.data
     record = config.record
-    if test_mode == "val" or record is None or folder.exists() or not record.is_file():
+    gone = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if test_mode == "val" or record is None or not gone or not record.is_file():
         return config
     return replace(config, dataparser=RecordedParserConfig(data=folder, record=record))
 

@@ -14,7 +14,7 @@ from qsplat.io.scene import View
 from qsplat.training.targets import Target
 
 SAME = 1e-5
-"""Difference, relative to their size, up to which two poses or lenses are the same."""
+"""Difference, relative to their size, up to which two poses are the same."""
 
 
 class KeptGaussians(nn.Module):
@@ -99,13 +99,16 @@ class KeptPhotos(nn.Module):
         return views
 
     def index_of(self, camera: Camera) -> int | None:
-        """The photo that ``camera`` took, at this or another resolution; None if there is none."""
+        """The photo that was taken from where ``camera`` is, of several the one of the most similar lens, at any
+        resolution; None if there is none. Lenses may differ a little: nerfstudio changes those with distortion."""
         pose = camera.cam_from_world.to(self.poses)
-        lens = self.lenses.new_tensor(_lens(camera))
         moved = (self.poses - pose).abs().amax((1, 2)) / (1 + pose.abs().max())
-        shares, own = (some[..., :4] / some[..., [4, 5, 4, 5]] for some in (self.lenses, lens))
-        same = (moved < SAME) & ((shares - own).abs().amax(1) < SAME * (1 + own.abs().max()))
-        return int(same.nonzero()[0]) if bool(same.any()) else None
+        (here,) = (moved < SAME).nonzero(as_tuple=True)
+        if not len(here):
+            return None
+        lens = self.lenses.new_tensor(_lens(camera))
+        shares, own = (some[..., :4] / some[..., [4, 5, 4, 5]] for some in (self.lenses[here], lens))
+        return int(here[(shares - own).abs().amax(1).argmin()])
 
     def make_room(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the sizes of ``tensors``, which are to be loaded."""

@@ -160,10 +160,11 @@ class QsplatPlusModel(QsplatModel):
         views = self._shown_views()
         count = min(JUDGED, len(views))
         chosen = [index * len(views) // count for index in range(count)]
-        self._gain = settle_belief(self._head, views, self._unseen, testimony, chosen)
+        unseen = self._unseen if self.witness else ()
+        self._gain = settle_belief(self._head, views, unseen, testimony, chosen)
         self.witness = ModuleList()
-        if self._unseen:
-            by = f"over the last set of Gaussians on {len(self._unseen)} photos that it had not seen yet"
+        if unseen:
+            by = f"over the last set of Gaussians on {len(unseen)} photos that it had not seen yet"
         else:
             by = f"by leave-one-out on {count} views of the training"
         if self._is_on:

@@ -78,7 +78,8 @@ class Run:
         )
 
     def cameras(self) -> list[Camera]:
-        """Where those views were taken. No photo is read for it."""
+        """Where those views were taken. No photo is read for it: nerfstudio changes cameras of lenses with distortion
+        when it reads what they took."""
         return self.photos.evaluated_cameras()
 
     def training_views(self) -> list[View]:

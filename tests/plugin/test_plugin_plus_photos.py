@@ -189,7 +189,7 @@ def test_cameras_of_photos_are_measured_and_those_of_paths_are_not(plus_run: Any
     assert not is_measured(get_interpolated_camera_path(manager.train_dataset.cameras, steps=1, order_poses=False))
 
 
-def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
+def test_a_photo_is_found_by_its_pose_at_any_resolution(model: Any):
     cameras = [view.camera for view in model.photos.views()]
     for index, camera in enumerate(cameras):
         assert model.photos.index_of(camera) == index
@@ -197,7 +197,23 @@ def test_a_photo_is_found_by_its_camera_at_any_resolution(model: Any):
     moved = cameras[2].cam_from_world.clone()
     moved[0, 3] += 1e-3
     assert model.photos.index_of(replace(cameras[2], cam_from_world=moved)) is None
-    assert model.photos.index_of(replace(cameras[2], fx=1.01 * cameras[2].fx)) is None
+    assert model.photos.index_of(replace(cameras[2], fx=1.01 * cameras[2].fx)) == 2
+
+
+def test_of_photos_from_one_place_that_of_the_same_lens_is_found(model: Any):
+    photos = copy.deepcopy(model.photos)
+    photos.poses[5] = photos.poses[2]
+    photos.lenses[5, :2] *= 1.5
+    narrow, wide = photos.cameras()[5], photos.cameras()[2]
+    assert (photos.index_of(narrow), photos.index_of(wide)) == (5, 2)
+    assert photos.index_of(narrow.resized(2 * narrow.width, 2 * narrow.height)) == 5
+
+
+def test_a_run_without_a_witness_is_judged_by_leave_one_out(judged: Any, monkeypatch: pytest.MonkeyPatch):
+    """As one that goes on from a checkpoint of another version."""
+    monkeypatch.setattr(QsplatPlusModel, "_call_witness", lambda model: None)
+    _, said = judged(0.25, 2)
+    assert "gains 0.25 dB by leave-one-out on 8 views of the training" in said
 
 
 def test_a_damaged_photo_is_refused_in_one_sentence(plus_run: Any):

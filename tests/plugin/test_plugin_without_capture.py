@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nerfstudio.scripts.render import DatasetRender, RenderInterpolated
 from nerfstudio.utils.eval_utils import eval_setup
 from small_capture import HEIGHT, WIDTH, run, write_blender_files, write_capture
 
+from nerfstudio_plugin.capture_record import read_record
 from nerfstudio_plugin.runs import load_run
 
 Configure = Callable[..., Any]
@@ -167,6 +168,52 @@ def test_a_damaged_record_is_refused_in_one_sentence(damage: str, moved: Path, f
     with gone(moved), pytest.raises(ValueError, match=r"capture\.json is damaged .* put the capture back") as refusal:
         load_run(folder / "config.yml")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_record_without_views_to_evaluate_is_read(finished: Path, tmp_path: Path):
+    content = json.loads((finished.parent / "capture.json").read_text())
+    content["test"] = {name: None if column is None else [] for name, column in content["test"].items()}
+    (tmp_path / "capture.json").write_text(json.dumps(content))
+    record = read_record(tmp_path / "capture.json")
+    assert len(record.outputs("train").cameras) == len(content["train"]["photos"])
+    assert len(record.outputs("test").cameras) == len(record.outputs("test").image_filenames) == 0
+
+
+def test_an_empty_folder_is_a_capture_that_is_gone(moved: Path, finished: Path):
+    camera = load_run(finished).cameras()[0]
+    with gone(moved):
+        moved.mkdir()
+        assert torch.equal(load_run(finished).cameras()[0].cam_from_world, camera.cam_from_world)
+        moved.rmdir()
+
+
+def test_gaussians_are_exported_as_before(moved: Path, finished: Path, tmp_path: Path):
+    try:
+        from nerfstudio.scripts.exporter import ExportGaussianSplat
+    except (ImportError, OSError) as error:
+        pytest.skip(f"nerfstudio's exporter cannot be imported here: {error}")
+    files = []
+    for name in ("before", "after"):
+        with gone(moved) if name == "after" else nullcontext():
+            ExportGaussianSplat(load_config=finished, output_dir=tmp_path / name).main()
+        files.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert files[0] == files[1]
+    assert any(name.endswith(".ply") for name in files[0])
+
+
+def test_a_capture_without_views_for_the_finished_run_is_trained_on(configured: Configure, tmp_path: Path):
+    folder = write_capture(tmp_path / "away")
+    path = folder / "transforms.json"
+    description = json.loads(path.read_text())
+    names = [frame["file_path"] for frame in description["frames"]]
+    path.write_text(json.dumps({**description, "train_filenames": names[2:], "val_filenames": names[:2]}))
+    config = configured(folder, iterations=2)
+    config.pipeline.datamanager.dataparser = NerfstudioDataParserConfig()
+    config.pipeline.datamanager.max_side, config.pipeline.datamanager.num_random = 24, 100
+    config.save_config()
+    record = read_record(run(config).base_dir / "capture.json")
+    assert len(record.train.photos) == len(names) - 2
+    assert [photo.name for photo in record.test.photos] == [Path(name).name for name in names[:2]]
 
 
 def test_without_a_record_the_refusal_is_that_of_the_dataparser(moved: Path, finished: Path, tmp_path: Path):

@@ -1,7 +1,7 @@
 """``capture.json``: what a run writes down of its capture besides photos, to be shown where the capture is gone.
 
-Cameras are nerfstudio's, column by column under the names that it gives them, in the size of training. Where lenses have
-distortion they are those of the files: nerfstudio changes them when it reads the photos.
+Cameras are nerfstudio's, column by column under the names that it gives them, in the size of training. Where lenses
+have distortion they are those of the files: nerfstudio changes them when it reads the photos.
 """
 
 from __future__ import annotations

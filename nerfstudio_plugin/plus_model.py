@@ -31,7 +31,7 @@ from qsplat.training.photo_head import LEAST_GAIN, ShownView, photo_queries, set
 from qsplat.training.plus import NEXT_SET
 from qsplat.training.plus_model import PlusModel, as_taken
 from qsplat.training.schedule import Schedule
-from qsplat.training.set_weights import SetWeights
+from qsplat.training.set_weights import SetWeights, set_weights
 from qsplat.training.unseen import given_back, unseen_photos
 
 JUDGED = 32
@@ -254,7 +254,7 @@ class QsplatPlusModel(QsplatModel):
         """Let ``drawn``, which the sets of Gaussians show of the photos that are kept, tell of other views."""
         config = self.config.photos.config()
         self._head.photos = photo_queries(drawn, config)
-        self._weights = SetWeights(drawn, config) if self.config.sets > 1 else None
+        self._weights = set_weights(drawn, config, sets=self.config.sets)
 
     def _as_taken(self, drawn: Sequence[ShownView]) -> list[ShownView]:
         """``drawn`` beside the photos as they were taken."""

@@ -19,7 +19,7 @@ from qsplat.qnn.queries import part_queries
 from qsplat.render import Backend, RasterConfig, Trace, rasterize
 from qsplat.training.model import ViewOutputs
 from qsplat.training.photo_head import ShownView
-from qsplat.training.set_weights import SetView, SetWeights, window_of_blocks
+from qsplat.training.set_weights import SetView, SetWeights, set_weights, window_of_blocks
 from qsplat.training.targets import Target, TrainingView, averaged
 
 
@@ -56,7 +56,7 @@ class PlusModel:
 
     def asking(self, head: PhotoHead, views: Sequence[ShownView], config: PhotoConfig | None = None) -> PlusModel:
         """The same sets with ``head``, and weighed by the photos of ``views``, which are what these sets show."""
-        return replace(self, head=head, weights=SetWeights(views, config) if len(self.sets) > 1 else None)
+        return replace(self, head=head, weights=set_weights(views, config, sets=len(self.sets)))
 
     def mean(self, camera: Camera, *, backend: Backend | None = None) -> MeanView:
         """The view of ``camera`` without what photos say: all sets count the same."""

@@ -88,6 +88,11 @@ class SetWeights:
         return shares[0, :, :height, :width]
 
 
+def set_weights(views: Sequence[ShownView], config: PhotoConfig | None = None, *, sets: int) -> SetWeights | None:
+    """Weights of ``sets`` sets of Gaussians by the photos of ``views``; None for one, which is all there is."""
+    return SetWeights(views, config) if sets > 1 else None
+
+
 def window_of_blocks(camera: Camera) -> Window:
     """What has to be drawn of ``camera`` for the pixels of its window to have the weights that they have in the whole
     image: the blocks that it touches and those around them."""

@@ -28,8 +28,8 @@ class QnnOptions:
     """Options of the residual network."""
 
     channels: int = QnnConfig.channels
-    """Hidden channels. 16, 64 and 128 gained the same on finished Gaussians of plush, fox and fern, within 0.01 dB
-    (docs/qnn/finished.md, one seed)."""
+    """Hidden channels. 16, 32, 64 and 128 gained the same on finished Gaussians of plush, fox, fern and chair, within
+    0.01 dB (docs/qnn/finished.md, one seed)."""
     architecture: Architecture = QnnConfig.architecture
     """cnn: convolutions. rffca: one convolution, after which each pixel attends to waves of its queries; on a CPU it
     takes 8 to 9 times as long on crops, and 12 times to show a whole image. In short runs on fox and plush it was not
@@ -39,11 +39,11 @@ class QnnOptions:
     times as much; an image or a scene is two units wide. Here no other value was measured."""
     layers: int = QnnConfig.layers
     """Convolutions, or blocks of attention. On finished Gaussians 2 convolutions gained more than 4 on plush (0.02 dB)
-    and fox (0.01), and less on fern (0.01); 6 gained the same, within 0.005 dB (docs/qnn/finished.md, one seed). Other
-    numbers of blocks were not measured."""
+    and fox (0.01), and less on fern (0.01); 3, 5 and 6 gained the same, within 0.005 dB (docs/qnn/finished.md, one
+    seed). Other numbers of blocks were not measured."""
     kernel: int = QnnConfig.kernel
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
-    finished Gaussians of plush, fox and fern, within 0.01 dB (docs/qnn/finished.md, one seed)."""
+    finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed)."""
     activation: Activation = QnnConfig.activation
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning. With relu
     12 % of the units did on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on chair
@@ -101,7 +101,7 @@ class QnnOptions:
     on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on
-    at 0, 50, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A switch-on
+    at 0, 50, 75, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A switch-on
     before densification.stop ends densification, which can cost more: see densification.with-head."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;

@@ -101,8 +101,8 @@ class QnnOptions:
     on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on
-    at 0, 50, 75, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A switch-on
-    before densification.stop ends densification, which can cost more: see densification.with-head."""
+    at 0, 50, 75, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A
+    switch-on before densification.stop ends densification, which can cost more: see densification.with-head."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,

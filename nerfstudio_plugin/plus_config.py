@@ -36,7 +36,7 @@ class PhotoHeadOptions:
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     start: float = 0.9
     """Share of the iterations after which the Gaussians no longer move and the network is trained. In the tables of
-    docs/qnn.md it has 1500 iterations after two sets of 6000, 10,000 or 22,000; what other shares do was not
+    docs/qnn.md it has 1200 iterations after two sets of 6000, 10,000 or 22,000; what other shares do was not
     measured."""
     crop_share: float = 0.1
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all. No
@@ -58,7 +58,7 @@ class PhotoOptions:
     1 was within 0.04 dB of the best of 0.5, 1 and 2."""
     quality: int = QUALITY
     """Quality of the photos in the checkpoint: that of JPEG, 1 to 99, or 100 for WebP, which loses nothing. 98 cost
-    0.01 to 0.07 dB, 90 0.03 to 0.56 dB, most where the Gaussians lack least. Renderings without noise take fewer bytes
+    0.08 dB at most, 90 0.03 to 0.56 dB, most where the Gaussians lack least. Renderings without noise take fewer bytes
     with 100 than with 98 (docs/qnn.md)."""
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes

@@ -63,9 +63,10 @@ def test_the_benchmark_asks_every_program_for_its_help(startup):
 
 
 def test_the_benchmark_times_the_stages_that_a_process_prints(startup):
-    found = startup.stages("-c", "import time; print('first_ms'); time.sleep(0.05); print('second_ms')")
+    """Half a second, of which the reader may be late by four fifths."""
+    found = startup.stages("-c", "import time; print('first_ms'); time.sleep(0.5); print('second_ms')")
     assert list(found) == ["first_ms", "second_ms"]
-    assert found["second_ms"] >= 50
+    assert found["second_ms"] >= 100
 
 
 def test_the_benchmark_does_not_time_failures(startup):

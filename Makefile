@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt setup.py $(wildcard qspla
 	touch $(STAMP)
 
 test: install
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" --numprocesses 2 --dist loadfile
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from qsplat.gaussians import Gaussians
 from qsplat.io.scene import Scene, View
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.training.model import SplatModel
+from qsplat.training.plus import PlusConfig
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
@@ -189,7 +191,8 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
 
 
 @pytest.mark.parametrize("weighed", [True, False])
-def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(weighed, tmp_path):
+def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(weighed, tmp_path, monkeypatch):
+    monkeypatch.setattr("qsplat.training.plus.PlusConfig", partial(PlusConfig, head_steps=20))
     learning, plan, variants = (module(name) for name in ("ablation_learning", "ablation_plan", "ablation_variants"))
     capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
     cell = plan.Cell(capture, "every8", 0, 40, 10, 200, film=12)

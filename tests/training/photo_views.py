@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qsplat.gaussians import Gaussians
+from qsplat.io.scene import View
 from qsplat.qnn import QnnConfig
 from qsplat.qnn.photo_head import GAIN, PhotoHead
 from qsplat.qnn.photos import PhotoConfig
@@ -15,6 +16,11 @@ from qsplat.training.photo_head import ShownView, photo_queries
 from qsplat.training.plus_model import PlusModel
 
 SMALL = QnnConfig(channels=8, precision="fp32", activation="leaky_relu")
+
+
+def photo_of(model: PlusModel, view: View) -> Tensor:
+    """The photo over the background of ``model``."""
+    return view.image if view.alpha is None else view.image + (1 - view.alpha)[..., None] * model.background
 
 
 def miscoloured(truth: Gaussians, seed: int = 0) -> Gaussians:

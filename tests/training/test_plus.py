@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from photo_views import SMALL, believe, believing, miscoloured, spoilt, two_miscoloured, with_strip
+from photo_views import SMALL, believe, believing, miscoloured, photo_of, spoilt, two_miscoloured, with_strip
 from torch import Tensor
 
 from qsplat.gaussians import Gaussians
@@ -38,10 +38,6 @@ SHORT = PlusConfig(base=BASE, head=SMALL, head_steps=10)
 def psnr(model: PlusModel, views: Sequence[View]) -> float:
     errors = [(model.render(view.camera).rgb.clamp(0, 1) - photo_of(model, view)).square().mean() for view in views]
     return float(-10 * torch.log10(torch.stack(errors).mean()))
-
-
-def photo_of(model: PlusModel, view: View) -> Tensor:
-    return view.image if view.alpha is None else view.image + (1 - view.alpha)[..., None] * model.background
 
 
 def same(first: Gaussians, second: Gaussians) -> bool:

@@ -6,19 +6,14 @@ from typing import cast
 
 import pytest
 import torch
-from photo_views import SMALL, believing, spoilt, two_miscoloured
+from photo_views import SMALL, believing, photo_of, spoilt, two_miscoloured
 from torch import Tensor
 
 from qsplat.cameras import Window
-from qsplat.io.scene import View
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.render import rasterize
 from qsplat.training.photo_head import ShownView, photo_queries
 from qsplat.training.plus_model import PlusModel
-
-
-def photo_of(model: PlusModel, view: View) -> Tensor:
-    return view.image if view.alpha is None else view.image + (1 - view.alpha)[..., None] * model.background
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,13 @@ class RecordedParser(DataParser):
 
     config: RecordedParserConfig
 
+    @cached_property
+    def _record(self) -> CaptureRecord:
+        """Read once for both splits."""
+        return read_record(self.config.record)
+
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: dict | None) -> DataparserOutputs:
-        return read_record(self.config.record).outputs(split)
+        return self._record.outputs(split)
 
 
 def _as_json(views: RecordedViews) -> dict[str, Any]:

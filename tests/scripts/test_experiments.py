@@ -1,11 +1,10 @@
-"""The ablation of the head with a made-up trainer: plans, cache, processes, pairs and tables.
+"""The ablation of the head with a made-up trainer: plans, cache and processes.
 
 This module does not import torch, so that the processes that import the made-up trainer from it start quickly.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
@@ -17,25 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment_rows import module, row
 from test_startup import ASK_FOR_HELP
+
+pytestmark = pytest.mark.usefixtures("experiments")
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "scripts" / "experiments"
 STILLLIFE = ROOT / "scenes" / "stilllife"
 TINY = "--seeds 2 --hold-out every8 --iterations 40 --head-iterations 10 --max-side 64 --gaussians 100"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def experiments():
-    """The scripts import each other from the folder that they lie in; so do the processes that they start."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        patch.setenv("OMP_WAIT_POLICY", "passive")
-        yield
-
-
-def module(name):
-    return importlib.import_module(name)
 
 
 # The made-up trainer: it must be importable by other processes, as the real one is.
@@ -83,23 +72,6 @@ class Touch:
             raise ValueError("no photos: take some")
         assert all((self.folder / key).is_file() for key in task.needs)
         (self.folder / task.key).write_text(str(os.getpid()))
-
-
-def row(psnr=20.0, *, views=2, seconds=10.0, parameters: int | None = None, edges: float | None = 18.0, code="code"):
-    scores = {"psnr": psnr, "ssim": psnr / 25, "psnr_edge": edges, "band_psnr": [psnr + octave for octave in range(5)]}
-    return {
-        **dict.fromkeys(("train", "train_base", "held_out", "held_out_base"), scores),
-        **{f"{part}_views": {f"{index}": {"psnr": psnr} for index in range(views)} for part in ("train", "held_out")},
-        **{
-            "splats": 9,
-            "parameters": parameters,
-            "dead_units": None,
-            "mean_residual": None,
-            "iterations": 40,
-            "gap": 0.5,
-        },
-        **{"max_gaussians": 9, "cpu_seconds": seconds, "wall_seconds": seconds, "code": code, "processor": "abacus"},
-    }
 
 
 def made_up(tmp_path, arguments, failing="none"):
@@ -172,64 +144,6 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert one["octaves"] == [0.125] * 5
     assert (one["views"], one["views_better"]) == (4, 4)
     assert "| stilllife | joint | +0.125 ± 0.000 (+0.125 +0.125) |" in (tmp_path / "found.md").read_text()
-
-
-def named(variant, seed=0, *, scene="a", **others):
-    return {"scene": scene, "hold_out": "every8", "seed": seed, "variant": variant, **row(**others)}
-
-
-def test_spread_and_worse_views_are_told():
-    rows = [named("alone", seed, psnr=20.0 + seed) for seed in range(3)]
-    rows += [
-        named("joint", seed, psnr=20.0 + seed + gain, seconds=15.0, parameters=7)
-        for seed, gain in ((0, 0.25), (1, -0.5), (2, 1))
-    ]
-    rows += [named("layers-2", 0, psnr=20.5)]
-    joint, layers, changed = module("ablation_pairs").comparisons(rows)
-    assert joint.psnr.each == (0.25, -0.5, 1)
-    assert joint.psnr.mean == 0.25
-    assert joint.psnr.deviation == 0.75
-    assert (joint.views, joint.views_better, joint.time) == (6, 4, 1.5)
-    assert layers.psnr.deviation is None
-    assert (changed.variant, changed.against, changed.psnr.mean) == ("layers-2", "joint", 0.25)
-
-
-def test_scenes_have_the_same_weight_in_the_mean_over_scenes():
-    rows = [named(name, scene=scene, psnr=psnr) for scene, name, psnr in SCENES]
-    rows += [named(name, 1, scene="a", psnr=psnr) for name, psnr in (("alone", 20.0), ("joint", 21.0))]
-    pairs = module("ablation_pairs")
-    (mean,) = pairs.over_scenes(pairs.comparisons(rows))
-    assert (mean["scenes"], mean["psnr"], mean["views"]) == (["a", "b"], 0.75, 6)
-
-
-SCENES = (("a", "alone", 20.0), ("a", "joint", 21.0), ("b", "alone", 30.0), ("b", "joint", 30.5))
-
-
-def test_photos_without_edges_have_no_difference_on_edges():
-    rows = [named("alone"), named("joint", edges=None)]
-    (one,) = module("ablation_pairs").comparisons(rows)
-    assert one.psnr_edge is None
-    lines = module("ablation_tables").page(rows).splitlines()
-    assert sum(line.startswith("| a | joint | +0.000 | +0.0000 |  |") for line in lines) == 2
-
-
-def test_what_changes_on_training_views_has_a_table_of_its_own():
-    plain, other = named("alone"), named("joint")
-    scores = {**other["train"], "psnr": plain["train"]["psnr"] + 1, "ssim": plain["train"]["ssim"] + 0.25}
-    tables = module("ablation_tables").page([plain, {**other, "train": scores}]).split("### ")
-    held_out, training = (next(one for one in tables if one.startswith(f"{title}\n")) for title in TITLES)
-    assert "| a | joint | +0.000 | +0.0000 |" in held_out
-    assert "| a | joint | +1.000 | +0.2500 |" in training
-
-
-TITLES = "Against plain splatting", "Against plain splatting, on the views of the training"
-
-
-def test_rows_of_different_code_are_remarked_on():
-    remarks = module("ablation_tables").remarks
-    assert remarks([named("alone"), named("joint")]) == []
-    (remark,) = remarks([named("alone"), named("joint", code="other")])
-    assert remark == "Note: the rows come from 2 versions of the library (code, other)."
 
 
 def test_jobs_run_after_what_they_need_whatever_their_order(tmp_path):
@@ -375,78 +289,6 @@ def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
     assert f"{path} is damaged" in capsys.readouterr().err
 
 
-def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0, own=0.01):
-    base = {"short_psnr": 40.0, "long_psnr": 29.0}
-    ratios = {"flicker_ratio": flicker, "ratio_at_equal_detail": flicker / detail, "worst_frame_ratio": worst}
-    return {
-        **ratios,
-        "base": base,
-        "head": {"short_psnr": 41.0, "long_psnr": long, "flicker": own},
-        "triple_share": 0.5,
-        "step_pixels": 2,
-    }
-
-
-def test_a_film_is_a_line_over_its_seeds():
-    def filmed(variant, film, seed=0, scene="a"):
-        return {"scene": scene, "hold_out": "every8", "variant": variant, "seed": seed, "film": film}
-
-    rows = [
-        filmed("plus", film(0.8, detail=0.8)),
-        filmed("plus", film(0.9, worst=None), seed=1),
-        filmed("joint", film(1.25, long=None)),
-        filmed("alone", film(1.0, own=0.02)),
-        filmed("alone", film(1.0, own=0.0), seed=1),
-        filmed("averaged", None),
-        filmed("posthoc", {"failed": "no surface"}),
-        {"scene": "a", "hold_out": "every8", "variant": "whole", "seed": 0, "failed": "no"},
-    ]
-    lines = module("ablation_film").film_lines(rows, "every8")
-    assert [line["Variant"] for line in lines] == ["plus", "joint", "alone"]
-    plus, joint, alone = lines
-    assert (plus["Against plain"], joint["Against plain"]) == ("0.50", "0.50")
-    assert (alone["Flicker"], alone["Against plain"]) == ("1.00 (1.00 1.00)", "1.00")
-    assert (plus["Flicker"], plus["At equal detail"], plus["Worst frame"]) == ("0.85 (0.80 0.90)", "0.95", "1.50")
-    assert (plus["Neighbours"], plus["8 frames apart"]) == ("40.00 to 41.00", "29.00 to 30.00")
-    assert (joint["Flicker"], joint["8 frames apart"], joint["Seen"], joint["Step"]) == ("1.25", "", "50%", "2.0")
-    assert module("ablation_film").film_lines(rows, "block") == []
-    failures = module("ablation_film").film_failures
-    assert failures(rows, "every8") == ["No film of posthoc on a, seed 0: no surface."]
-    assert failures(rows, "block") == []
-
-
-def test_gain_is_ranked_by_the_distance_to_the_nearest_training_camera():
-    def ran(variant, gains, seed=0, **more):
-        views = {f"{index}": {"psnr": 20.0 + gain} for index, gain in enumerate(gains)}
-        named = {"scene": "a", "hold_out": "every8", "variant": variant, "seed": seed}
-        return {**row(), **named, "held_out_views": views, **more}
-
-    gaps = {"0": 0.1, "1": 0.2, "2": 0.3, "3": 0.4}
-    nothing, rising = [0.0] * 4, [0.1, 0.2, 0.4, 0.8]
-
-    def found(*rows):
-        return next(one for one in module("ablation_pairs").comparisons(rows)).with_distance
-
-    assert found(ran("alone", nothing, gaps=gaps), ran("joint", rising, gaps=gaps)) == 1
-    assert found(ran("alone", nothing, gaps=gaps), ran("joint", rising[::-1], gaps=gaps)) == -1
-    assert found(ran("alone", nothing), ran("joint", rising)) is None, "rows of an older cache"
-    assert found(ran("alone", nothing[:3], gaps=gaps), ran("joint", rising[:3], gaps=gaps)) is None
-    both = [
-        ran(name, gains, seed, gaps=gaps) for seed in (0, 1) for name, gains in (("alone", nothing), ("joint", rising))
-    ]
-    assert found(*both) == 1
-
-
 @pytest.mark.parametrize(("ratio", "iterations"), [(1.01, 120), (1.2, 120), (2.07, 220), (2.2, 220), (0.9, 100)])
 def test_time_is_given_in_fifths_of_the_iterations_and_never_less(ratio, iterations):
     assert module("ablation_learning").paid_iterations(100, ratio) == iterations
-
-
-def test_time_is_counted_by_iterations_where_they_are_alike_and_in_seconds_elsewhere():
-    times_of = module("ablation_pairs").times_of
-    alone = {"parameters": None, "max_gaussians": 9, "splats": 9, "iterations": 100, "cpu_seconds": 50.0}
-    assert times_of({**alone, "iterations": 220, "cpu_seconds": 90.0}, alone) == 2.2
-    assert times_of({**alone, "sets": 2, "parameters": 7, "head_cpu_seconds": 5.0, "cpu_seconds": 80.0}, alone) == 2.1
-    assert times_of({**alone, "max_gaussians": 20, "cpu_seconds": 80.0}, alone) == 1.6
-    assert times_of({**alone, "splats": 18, "cpu_seconds": 95.0}, alone) == 1.9
-    assert times_of({**alone, "parameters": 7, "cpu_seconds": 65.0}, alone) == 1.3

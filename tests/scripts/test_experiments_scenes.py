@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import signal
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from experiment_rows import module
 
 from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
@@ -28,16 +28,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def experiments():
-    """The scripts import each other from the folder that they lie in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        yield
-
-
-def module(name):
-    return importlib.import_module(name)
+pytestmark = pytest.mark.usefixtures("experiments")
 
 
 def scene(count, *, own_split=False, width=16):

@@ -4,11 +4,14 @@ import math
 
 import pytest
 import torch
+from photo_views import two_miscoloured
 
 from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians, seed_from_points
 from qsplat.io.scene import PointCloud, Scene, View
 from qsplat.render import rasterize
+from qsplat.training.photo_head import ShownView
+from qsplat.training.plus_model import PlusModel
 
 
 def look_at_origin(center: torch.Tensor) -> torch.Tensor:
@@ -56,3 +59,15 @@ def capture(truth) -> Scene:
     positions = truth.means + 0.02 * torch.randn(len(truth), 3, generator=generator)
     points = PointCloud(positions, torch.full((len(truth), 3), 0.5))
     return Scene("blobs", tuple(views[2:]), tuple(views[:2]), points, torch.eye(4))
+
+
+@pytest.fixture(scope="module")
+def model(truth: Gaussians) -> PlusModel:
+    """Two sets whose colours are off, each in its own way."""
+    return two_miscoloured(truth)
+
+
+@pytest.fixture(scope="module")
+def views(model: PlusModel, capture: Scene) -> list[ShownView]:
+    """What ``model`` shows of the photos."""
+    return model.shown(capture.train)

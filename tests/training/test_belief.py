@@ -7,17 +7,12 @@ from typing import cast
 
 import pytest
 import torch
-from photo_views import SMALL, believing, spoilt, two_miscoloured, with_strip
+from photo_views import SMALL, believing, spoilt, with_strip
 from torch import Tensor
 
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.qnn.photos import PhotoQueries
 from qsplat.training.photo_head import ShownView, fit_belief, leave_one_out_gain, photo_queries, settle_belief
-
-
-@pytest.fixture(scope="module")
-def views(truth, capture) -> list[ShownView]:
-    return two_miscoloured(truth).shown(capture.train)
 
 
 def test_the_belief_is_that_of_least_squares_over_unseen_views(views):

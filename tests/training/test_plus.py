@@ -18,7 +18,6 @@ from qsplat.training import plus
 from qsplat.training.fit import FitConfig, fit
 from qsplat.training.photo_head import (
     PhotoHeadTraining,
-    ShownView,
     leave_one_out_gain,
     photo_queries,
     settle_belief,
@@ -42,16 +41,6 @@ def psnr(model: PlusModel, views: Sequence[View]) -> float:
 
 def same(first: Gaussians, second: Gaussians) -> bool:
     return all(torch.equal(value, getattr(second, name)) for name, value in vars(first).items())
-
-
-@pytest.fixture(scope="module")
-def model(truth) -> PlusModel:
-    return two_miscoloured(truth)
-
-
-@pytest.fixture(scope="module")
-def views(model, capture) -> list[ShownView]:
-    return model.shown(capture.train)
 
 
 @pytest.mark.parametrize("poison", [math.nan, 1e6])

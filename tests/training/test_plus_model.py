@@ -6,24 +6,14 @@ from typing import cast
 
 import pytest
 import torch
-from photo_views import SMALL, believing, photo_of, spoilt, two_miscoloured
+from photo_views import SMALL, believing, photo_of, spoilt
 from torch import Tensor
 
 from qsplat.cameras import Window
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.render import rasterize
-from qsplat.training.photo_head import ShownView, photo_queries
+from qsplat.training.photo_head import photo_queries
 from qsplat.training.plus_model import PlusModel
-
-
-@pytest.fixture(scope="module")
-def model(truth) -> PlusModel:
-    return two_miscoloured(truth)
-
-
-@pytest.fixture(scope="module")
-def views(model, capture) -> list[ShownView]:
-    return model.shown(capture.train)
 
 
 def test_the_mean_of_a_set_with_itself_is_the_set(truth, capture):

@@ -14,7 +14,6 @@ from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians, seed_from_points
 from qsplat.qnn.photo_head import PhotoHead
 from qsplat.qnn.photos import PhotoConfig
-from qsplat.training.photo_head import ShownView
 from qsplat.training.plus_model import PlusModel
 from qsplat.training.set_weights import BLOCK, SetView, SetWeights, camera_of_blocks, window_of_blocks
 
@@ -37,11 +36,6 @@ def camera(capture) -> Camera:
 def model(truth, camera) -> PlusModel:
     """A set that is right, and one with haze before ``camera`` alone."""
     return PlusModel((truth, with_haze(truth, camera)), background=torch.tensor([0.1, 0.2, 0.3]))
-
-
-@pytest.fixture(scope="module")
-def views(model, capture) -> list[ShownView]:
-    return model.shown(capture.train)
 
 
 @pytest.fixture(scope="module")

@@ -123,9 +123,19 @@ class Laboratory:
     def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
         """Go on from the shared training with a head."""
         base = state_key(cell, switch_on(cell, variant))
-        training, before = self.load(base, scene_of(cell), head_config(cell, variant))
-        spent = before.plus(training)
-        return {**self.measured(cell, training, spent), "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
+        scene, config = scene_of(cell), head_config(cell, variant)
+        training, before = self.load(base, scene, config)
+        if variant.features:
+            from ablation_features import train_with_features
+
+            cpu, wall = time.process_time(), time.perf_counter()
+            model = train_with_features(scene, training.model(), config, variant.features)
+            spent = Seconds(before.cpu + time.process_time() - cpu, before.wall + time.perf_counter() - wall)
+            row = {**self.described(cell, model, spent), "iterations": config.schedule.iterations}
+        else:
+            spent = before.plus(training)
+            row = self.measured(cell, training, spent)
+        return {**row, "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
 
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""

@@ -162,7 +162,7 @@ def _chain(cell: Cell, steps: set[int]) -> list[State]:
 
 def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
-    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen", "weighed")
+    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen", "weighed", "features")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
     if isinstance(variant, Plain | Plus):
         own |= averaging(variant.averaged)
@@ -175,4 +175,5 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
         from qsplat.training.schedule import CROP_SHARES
 
         own["crop_share"] = CROP_SHARES[variant.mode]
-    return {**own, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}
+    features = {"features": variant.features} if variant.features else {}
+    return {**own, **features, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}

@@ -36,7 +36,13 @@ class Plain:
 class Headed:
     """Gaussians with a head that is switched on at the share ``start`` of the iterations (None: so that it learns for
     as many as were asked for). Frozen Gaussians are finished ones. ``head`` changes ``QnnConfig`` and
-    ``schedule`` changes ``Schedule``; ``like`` is the variant that this one differs from in one respect."""
+    ``schedule`` changes ``Schedule``; ``like`` is the variant that this one differs from in one respect. Finished
+    Gaussians may have ``features`` learnt channels, which are splatted like their colour and queries besides the
+    coordinates.
+
+    Raises:
+        ValueError: Gaussians that move were to have features.
+    """
 
     name: str
     group: str
@@ -47,6 +53,11 @@ class Headed:
     densify: bool = False
     head: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    features: int = 0
+
+    def __post_init__(self) -> None:
+        if self.features and self.mode != "frozen":
+            raise ValueError(f"{self.name}: features={self.features}, mode={self.mode!r}: finished Gaussians have them")
 
 
 @dataclass(frozen=True)
@@ -218,6 +229,17 @@ _CROPS: tuple[Variant, ...] = (
 _SMALL = Headed(
     "crops-4", "crops", "the head learns on crops of 4 % of the image, not 16 %", schedule={"crop_share": 0.04}
 )
+_FEATURES = tuple(
+    Headed(
+        f"{POSTHOC}-features-{count}",
+        "features",
+        f"{count} learnt channels, splatted like the colour, are queries besides the coordinates",
+        like=POSTHOC,
+        mode="frozen",
+        features=count,
+    )
+    for count in (3, 8)
+)
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -227,6 +249,7 @@ VARIANTS: Mapping[str, Variant] = {
         *_CROPS,
         *_PLUS,
         *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
+        *_FEATURES,
     )
 }
 GROUPS = tuple(dict.fromkeys(variant.group for variant in VARIANTS.values()))

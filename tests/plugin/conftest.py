@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from small_capture import run, write_capture
+from small_fields import ITERATIONS, RAYS, tiny
+
+from nerfstudio_plugin import field_config
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,32 @@ def plus(configured: Callable[..., Any]) -> Callable[..., Any]:
 def plus_run(capture: Path, plus: Callable[..., Any]) -> Any:
     """The trainer of a run of two sets and a network, after it."""
     return run(plus(capture))
+
+
+@pytest.fixture
+def small_field_networks(monkeypatch: pytest.MonkeyPatch):
+    """Radiance fields with small networks and few samples."""
+    monkeypatch.setattr(field_config, "field_preset", tiny)
+
+
+@pytest.fixture(scope="session")
+def fields(configured: Callable[..., Any]) -> Callable[..., Any]:
+    """A configuration of a radiance field with few rays."""
+
+    def configure(data: Path, *, method: str = "nerf", iterations: int = ITERATIONS, **options: Any) -> Any:
+        config = configured(data, method=f"qsplat-{method}", iterations=iterations)
+        config.pipeline.datamanager.train_num_rays_per_batch = RAYS
+        for name, value in options.items():
+            setattr(config.pipeline.model, name, value)
+        config.save_config()
+        return config
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def nerf(capture: Path, fields: Callable[..., Any]) -> Any:
+    """The trainer of a run of one method, after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(field_config, "field_preset", tiny)
+        return run(fields(capture))

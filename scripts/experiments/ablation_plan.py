@@ -170,6 +170,8 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
             own |= {"unseen": variant.unseen, "given_back": True}
         if isinstance(variant, Plus) and variant.weighed:
             own |= {"weighed": True}
+        if isinstance(variant, Plus) and variant.photos:
+            own |= {"defaults": _plus_defaults()}
         return own
     if variant.mode != "frozen" and "crop_share" not in variant.schedule:
         from qsplat.training.schedule import CROP_SHARES
@@ -177,3 +179,16 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
         own["crop_share"] = CROP_SHARES[variant.mode]
     features = {"features": variant.features} if variant.features else {}
     return {**own, **features, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}
+
+
+def _plus_defaults() -> dict[str, Any]:
+    """How the head of every ``Plus`` learns and reads photos, where the variants do not say."""
+    from qsplat.training.plus import PlusConfig
+
+    config = PlusConfig()
+    return {
+        "head": asdict(config.head),
+        "photos": asdict(config.photos),
+        "head_steps": config.head_steps,
+        "crop_share": config.crop_share,
+    }

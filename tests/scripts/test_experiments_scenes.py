@@ -21,6 +21,7 @@ from qsplat.cameras import Camera
 from qsplat.gaussians import Gaussians
 from qsplat.io.scene import Scene, View
 from qsplat.qnn import QNN, QnnConfig
+from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.model import SplatModel
 from qsplat.training.plus import PlusConfig
 
@@ -229,6 +230,21 @@ def test_weighed_sets_are_a_run_of_their_own():
     assert weighed.base == alike.base
     with pytest.raises(ValueError, match="sets=1, photos=8"):
         variants.Plus("one", "photos", "nothing to weigh", sets=1, weighed=True)
+
+
+def test_a_run_with_photos_is_another_one_when_its_head_learns_differently(monkeypatch):
+    plan, variants = module("ablation_plan"), module("ablation_variants").VARIANTS
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 40, 10, 200)
+
+    def keys():
+        return {name: plan.runs_of(cell, [variants[name]])[-1].key for name in ("plus", "plus-mean", "joint", "alone")}
+
+    before = keys()
+    for change in ({"head_steps": 7}, {"crop_share": 0.3}, {"photos": PhotoConfig(angle=2.0)}):
+        monkeypatch.setattr("qsplat.training.plus.PlusConfig", partial(PlusConfig, **change))
+        after = keys()
+        assert {name for name in before if before[name] != after[name]} == {"plus"}
 
 
 @pytest.mark.parametrize("averaged", [False, True])

@@ -1,74 +1,109 @@
-"""A head whose queries are learnt channels of the Gaussians, splatted like their colour."""
+"""Networks whose queries are learnt channels of the Gaussians, splatted like their colour."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, Window
 from qsplat.gaussians import Gaussians
-from qsplat.io.scene import Scene
-from qsplat.qnn import QNN, QnnConfig, pixel_queries
-from qsplat.render import RasterConfig, rasterize
+from qsplat.qnn import QNN, QnnConfig, image_residual, part_queries, pixel_queries
+from qsplat.qnn.images import window_residual
+from qsplat.qnn.queries import PartQueries
+from qsplat.render import Backend, RasterConfig, rasterize
 from qsplat.training.adam import Adam
 from qsplat.training.config import FitConfig
-from qsplat.training.model import SplatModel, without_trace
 from qsplat.training.objective import PhotoLoss
 from qsplat.training.optimizers import EPSILON, RATES, Rate
-from qsplat.training.targets import Target
+from qsplat.training.photo_head import ShownView, photo_queries
+from qsplat.training.plus_model import MeanView, PlusModel
+from qsplat.training.targets import TrainingView
 
 
 class SplattedQueries(nn.Module):
-    """Coordinates of the pixels and ``count`` learnt channels of ``gaussians``, which are 0 at birth."""
+    """Coordinates of the pixels and ``count`` learnt channels of ``sets`` of Gaussians, which are 0 at birth; those of
+    several sets are averaged as their images are."""
 
     needs_depth = False
 
-    def __init__(self, gaussians: Gaussians, count: int, config: RasterConfig) -> None:
+    def __init__(self, sets: Sequence[Gaussians], count: int, config: RasterConfig) -> None:
         super().__init__()
         self.channels = 2 + count
-        self.features = nn.Parameter(torch.zeros(len(gaussians), count))
-        self._splats = gaussians.activate()
+        self.features = nn.ParameterList(torch.zeros(len(one), count) for one in sets)
+        self._splats = [one.activate() for one in sets]
         self._config = replace(config, depth=False)
 
     def forward(self, camera: Camera, depth: Float[Tensor, "h w"] | None = None) -> Float[Tensor, "h w d"]:
         """Coordinates in [-1, 1], and the channels, over a background of 0."""
-        drawn = rasterize(replace(self._splats, sh=None, features=self.features), camera, config=self._config)
-        return torch.cat([pixel_queries(camera), drawn.color], dim=-1)
+        drawn = [
+            rasterize(replace(one, sh=None, features=features), camera, config=self._config).color
+            for one, features in zip(self._splats, self.features, strict=True)
+        ]
+        return torch.cat([pixel_queries(camera), torch.stack(drawn).mean(0)], dim=-1)
 
 
-def train_with_features(scene: Scene, model: SplatModel, config: FitConfig, count: int) -> SplatModel:
-    """``model``, whose Gaussians no longer move, with a head of ``config`` that reads ``count`` channels of them.
+@dataclass(frozen=True)
+class FeaturedPlus(PlusModel):
+    """Sets that count the same, the mean of whose images ``network`` corrects before photos do."""
 
-    Head and channels learn together for the steps after the switch-on, on crops of the training photos of ``scene`` in
-    shuffled epochs; the channels at the rate of colours, which falls to 0 by a cosine as that of the head does.
+    network: QNN = field(kw_only=True)
+
+    def mean(self, camera: Camera, *, backend: Backend | None = None) -> MeanView:
+        """The view of ``camera`` without what photos say."""
+        view = super().mean(camera, backend=backend)
+        residual = image_residual(self.network, view.image, _told(self.network, camera))
+        return replace(view, image=view.image + residual)
+
+
+def with_features(model: PlusModel, photos: Sequence[TrainingView], config: FitConfig, count: int) -> FeaturedPlus:
+    """``model``, whose sets count the same, with a network as of ``train_with_features`` on the mean of the sets: what
+    the ``photos`` of the training lack is then what they lack of the images that it has corrected."""
+    network = train_with_features(model.sets, model.shown(photos), config, count)
+    made = FeaturedPlus(
+        model.sets, copy.deepcopy(model.head), background=model.background, config=model.config, network=network
+    )
+    if made.head is not None:
+        made.head.photos = photo_queries(made.shown(photos), made.head.photos.config)
+    return made
+
+
+def train_with_features(sets: Sequence[Gaussians], views: Sequence[ShownView], config: FitConfig, count: int) -> QNN:
+    """A network of ``config`` that corrects ``views``, what ``sets`` of Gaussians that no longer move show of the
+    training photos, and reads ``count`` channels of them.
+
+    Network and channels learn together from the switch-on to the end, on crops of the views in shuffled epochs; the
+    channels at the rate of colours, which falls to 0 by a cosine as that of the network does.
     """
     schedule, generator = config.schedule, torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        queries = SplattedQueries(model.gaussians, count, model.config)
-        head = QNN(config.head or QnnConfig(), queries=queries)
-    model = replace(model, head=head)
-    targets = [Target.of(view, 1, "cpu") for view in scene.train]
-    with torch.no_grad():
-        drawn = [without_trace(model.draw(target.camera)) for target in targets]
+        queries = SplattedQueries(sets, count, config.raster)
+        network = QNN(config.head or QnnConfig(), queries=queries)
     rates = (Rate(schedule.head_rate, 0.0, "cosine"), Rate(RATES["features_dc"].initial, 0.0, "cosine"))
-    network = [parameter for name, parameter in head.named_parameters() if not name.startswith("queries.")]
-    optimizers = [Adam(group, lr=1, eps=EPSILON, fused=True) for group in (network, [queries.features])]
+    weights = [parameter for name, parameter in network.named_parameters() if not name.startswith("queries.")]
+    optimizers = [Adam(group, lr=1, eps=EPSILON, fused=True) for group in (weights, list(queries.features))]
     upcoming: list[int] = []
     for step in range(schedule.head_start, schedule.iterations):
-        upcoming = upcoming or torch.randperm(len(targets), generator=generator).tolist()
-        target, image = targets[index := upcoming.pop()], drawn[index]
-        size = target.camera.view
-        window = schedule.head_window_at(step, width=size.width, height=size.height, generator=generator)
-        view = model.corrected(image, target.camera, head_window=window)
-        against = PhotoLoss(target.over(model.background), target.mask, config.ssim_weight)
-        against.in_phase("frozen", view.rgb, view.rgb_base, window).backward()
+        upcoming = upcoming or torch.randperm(len(views), generator=generator).tolist()
+        view = views[upcoming.pop()]
+        height, width, _ = view.image.shape
+        window = schedule.head_window_at(step, width=width, height=height, generator=generator)
+        window = window or Window(0, 0, width, height)
+        residual = window_residual(network, view.image, _told(network, view.camera), window)
+        PhotoLoss(view.photo, view.mask, config.ssim_weight).of(view.image + residual, window).backward()
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate.at(step, schedule)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-    head.eval().requires_grad_(False)
-    return model
+    return network.eval().requires_grad_(False)
+
+
+def _told(network: QNN, camera: Camera) -> PartQueries:
+    """What ``network`` reads of parts of the image of ``camera``."""
+    assert network.queries is not None
+    return part_queries(network.queries, camera)

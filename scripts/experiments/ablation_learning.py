@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ablation_cache import Cache, key_of
 from ablation_pairs import times_of
 from ablation_plan import Cell, Run, State, averaging, averaging_begins, filming, length, state_key, switch_on
-from ablation_variants import AVERAGE_SHARE, Headed, Plus
+from ablation_variants import AVERAGE_SHARE, FEATURED, Headed, Plus
 from holdouts import HoldOut, gaps, held_out
 
 if TYPE_CHECKING:
@@ -128,10 +128,16 @@ class Laboratory:
         if variant.features:
             from ablation_features import train_with_features
 
-            cpu, wall = time.process_time(), time.perf_counter()
-            model = train_with_features(scene, training.model(), config, variant.features)
+            from qsplat.training.plus_model import PlusModel
+
+            model, cpu, wall = training.model(), time.process_time(), time.perf_counter()
+            sets = PlusModel((model.gaussians,), background=model.background, config=model.config)
+            network = train_with_features(sets.sets, sets.shown(scene.train), config, variant.features)
             spent = Seconds(before.cpu + time.process_time() - cpu, before.wall + time.perf_counter() - wall)
-            row = {**self.described(cell, model, spent), "iterations": config.schedule.iterations}
+            row = {
+                **self.described(cell, replace(model, head=network), spent),
+                "iterations": config.schedule.iterations,
+            }
         else:
             spent = before.plus(training)
             row = self.measured(cell, training, spent)
@@ -168,6 +174,12 @@ class Laboratory:
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
             gain = fitted.leave_one_out
+        if variant.features:
+            from ablation_features import with_features
+
+            cpu, wall = time.process_time(), time.perf_counter()
+            model = with_features(model, scene.train, head_config(cell, FEATURED), variant.features)
+            spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,

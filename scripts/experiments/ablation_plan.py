@@ -172,6 +172,8 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
             own |= {"weighed": True}
         if isinstance(variant, Plus) and variant.photos:
             own |= {"defaults": _plus_defaults()}
+        if isinstance(variant, Plus) and variant.features:
+            own |= {"features": variant.features, "feature_steps": cell.head_iterations}
         return own
     if variant.mode != "frozen" and "crop_share" not in variant.schedule:
         from qsplat.training.schedule import CROP_SHARES

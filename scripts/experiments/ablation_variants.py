@@ -65,10 +65,12 @@ class Plus:
     """qsplat-plus: ``sets`` sets of Gaussians, of which the first is that of the reference, ``averaged`` over the last
     iterations, and the last does not see every ``unseen``-th photo before its last tenth; and a head that reads
     ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no
-    more pixels a side. ``weighed``, the sets count as far as photos agree with them.
+    more pixels a side. ``weighed``, the sets count as far as photos agree with them. With ``features``, a network that
+    reads so many learnt channels of them corrects the mean of the sets before photos do.
 
     Raises:
-        ValueError: a single set, or no photos, to be weighed.
+        ValueError: a single set, or no photos, to be weighed; or features of sets that are weighed, or of photos that
+            are compressed.
     """
 
     name: str
@@ -81,10 +83,16 @@ class Plus:
     averaged: bool = False
     unseen: int = 8
     weighed: bool = False
+    features: int = 0
 
     def __post_init__(self) -> None:
         if self.weighed and (self.sets < 2 or not self.photos):
             raise ValueError(f"{self.name}: sets={self.sets}, photos={self.photos}: photos weigh two sets or more")
+        if self.features and (self.weighed or self.quality is not None):
+            raise ValueError(
+                f"{self.name}: features={self.features}, weighed={self.weighed}, quality={self.quality}: features are "
+                "of sets that count the same, with photos as they were taken"
+            )
 
 
 Variant = Plain | Headed | Plus
@@ -229,16 +237,24 @@ _CROPS: tuple[Variant, ...] = (
 _SMALL = Headed(
     "crops-4", "crops", "the head learns on crops of 4 % of the image, not 16 %", schedule={"crop_share": 0.04}
 )
-_FEATURES = tuple(
-    Headed(
-        f"{POSTHOC}-features-{count}",
+FEATURED = Headed(
+    f"{POSTHOC}-features",
+    "features",
+    "8 learnt channels, splatted like the colour, are queries besides the coordinates",
+    like=POSTHOC,
+    mode="frozen",
+    features=8,
+)
+_FEATURES: tuple[Variant, ...] = (
+    FEATURED,
+    Plus(
+        "plus-mean-features",
         "features",
-        f"{count} learnt channels, splatted like the colour, are queries besides the coordinates",
-        like=POSTHOC,
-        mode="frozen",
-        features=count,
-    )
-    for count in (3, 8)
+        "as plus-mean, corrected by a network that reads such channels",
+        photos=0,
+        features=8,
+    ),
+    Plus("plus-features", "features", "as plus-unweighed, corrected by such a network before photos do", features=8),
 )
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant

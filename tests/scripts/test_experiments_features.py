@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import torch
 from experiment_rows import module
 
 from qsplat.cameras import Window
-from qsplat.qnn import QNN, QnnConfig, part_queries, pixel_queries
+from qsplat.qnn import QNN, QnnConfig, image_residual, part_queries, pixel_queries
 from qsplat.qnn.images import rows_and_columns
+from qsplat.qnn.photo_head import PhotoHead
+from qsplat.qnn.photos import PhotoConfig
+from qsplat.training.photo_head import photo_queries
+from qsplat.training.plus_model import PlusModel
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
 CHANNELS = 3
@@ -28,7 +33,7 @@ def cell():
 @pytest.fixture(scope="module")
 def variant():
     """As in the ablation, with a head that is small, sees much of an image and learns fast."""
-    features = module("ablation_variants").VARIANTS["posthoc-features-8"]
+    features = module("ablation_variants").FEATURED
     schedule = {"head_rate": 3e-3, "crop_share": 0.5}
     return replace(features, features=CHANNELS, head={"channels": 8, "precision": "fp32"}, schedule=schedule)
 
@@ -44,51 +49,85 @@ def finished(laboratory, cell):
     return module("ablation_learning").scene_of(cell), laboratory.finished(cell, averaged=False)[0].model()
 
 
+def channels_of(models, values=()):
+    """Channels of the Gaussians of ``models``, each the ``values`` of its set."""
+    made = module("ablation_features").SplattedQueries([one.gaussians for one in models], CHANNELS, models[0].config)
+    with torch.no_grad():
+        for features, value in zip(made.features, values, strict=False):
+            features.copy_(torch.tensor(value))
+    return made
+
+
 def test_channels_are_splatted_like_the_colour_and_a_crop_of_them_is_that_of_the_image(finished):
     scene, model = finished
     camera = scene.train[0].camera
-    queries = module("ablation_features").SplattedQueries(model.gaussians, CHANNELS, model.config)
-    with torch.no_grad():
-        queries.features.copy_(torch.tensor([1.0, -2.0, 0.0]))
+    queries = channels_of([model, model], values=([2.0, -4.0, 0.0], [0.0, 0.0, 1.0]))
     seen, drawn = queries(camera), model.draw(camera)
     assert torch.equal(seen[..., :2], pixel_queries(camera))
     assert drawn.alpha.max() > 0.5
-    torch.testing.assert_close(seen[..., 2:], drawn.alpha[..., None] * torch.tensor([1.0, -2.0, 0.0]))
+    torch.testing.assert_close(seen[..., 2:], drawn.alpha[..., None] * torch.tensor([1.0, -2.0, 0.5]))
     window = Window(7, 3, 21, 15)
     torch.testing.assert_close(part_queries(queries, camera)(window), seen[rows_and_columns(window)])
 
 
 def test_gradients_reach_the_channels_of_gaussians_in_view_and_nothing_else_of_them(finished):
     scene, model = finished
-    queries = module("ablation_features").SplattedQueries(model.gaussians, CHANNELS, model.config)
+    queries = channels_of([model])
     head = QNN(QnnConfig(precision="fp32"), queries=queries)
     assert sum(one.numel() for one in queries.parameters()) == CHANNELS * len(model.gaussians)
     torch.nn.init.normal_(head.stages[-1].weight)
     view = replace(model, head=head).render(scene.train[0].camera)
     view.residual.square().sum().backward()
-    assert (queries.features.grad != 0).any(dim=0).all()
+    assert (queries.features[0].grad != 0).any(dim=0).all()
     assert not model.gaussians.means.requires_grad
 
 
-def test_a_head_with_channels_learns_and_leaves_the_gaussians_as_they_are(laboratory, cell, variant, finished):
+def test_a_network_with_channels_learns_and_leaves_the_gaussians_as_they_are(cell, variant, finished):
     scene, model = finished
-    learning = module("ablation_learning")
-    config = learning.head_config(cell, variant)
+    config, train = module("ablation_learning").head_config(cell, variant), module("ablation_features")
+    sets = PlusModel((model.gaussians,), background=model.background, config=model.config)
     before = {name: value.clone() for name, value in vars(model.gaussians).items()}
-    born = module("ablation_features").train_with_features(
-        scene, model, replace(config, schedule=replace(config.schedule, iterations=60, head_share=1.0)), CHANNELS
+    unborn = replace(config, schedule=replace(config.schedule, head_share=1.0))
+    born, *trained = (
+        train.train_with_features(sets.sets, sets.shown(scene.train), each, CHANNELS)
+        for each in (unborn, config, config)
     )
-    trained = [module("ablation_features").train_with_features(scene, model, config, CHANNELS) for _ in range(2)]
-    assert all(torch.equal(value, getattr(trained[0].gaussians, name)) for name, value in before.items())
-    assert torch.equal(*(one.head.queries.features for one in trained))
-    assert trained[0].head.queries.features.abs().max() > 0
+    assert all(torch.equal(value, getattr(model.gaussians, name)) for name, value in before.items())
+    assert torch.equal(*(one.queries.features[0] for one in trained))
+    assert trained[0].queries.features[0].abs().max() > 0
 
-    def error(model):
-        shown = [model.render(view.camera).rgb for view in scene.train]
+    def error(head):
+        shown = [replace(model, head=head).render(view.camera).rgb for view in scene.train]
         return sum(float((image - view.image).square().mean()) for image, view in zip(shown, scene.train, strict=True))
 
-    assert error(born) == error(model)
-    assert error(trained[0]) < 0.98 * error(model)
+    assert error(born) == error(None)
+    assert error(trained[0]) < 0.98 * error(None)
+
+
+def test_photos_lack_what_they_lack_of_the_mean_that_the_network_has_corrected(cell, variant, finished):
+    scene, model = finished
+    learning, train = module("ablation_learning"), module("ablation_features")
+    config, head = learning.head_config(cell, variant), PhotoHead()
+    sets = (model.gaussians, replace(model.gaussians, sh_dc=model.gaussians.sh_dc + 0.1))
+    plus = PlusModel(sets, head, background=model.background, config=model.config)
+    head.photos, before = photo_queries(plus.shown(scene.train), PhotoConfig(count=3)), len(scene.train)
+    made = train.with_features(plus, scene.train, config, CHANNELS)
+    assert made.weights is None
+    assert len(made.head.photos.cameras) == before
+    assert made.head.photos.config == head.photos.config
+    camera = scene.test[0].camera
+    plain, mean = plus.mean(camera), made.mean(camera)
+    assert torch.equal(mean.first, plain.first)
+    assert not torch.equal(mean.image, plain.image)
+    believing = [replace(one, head=copy.deepcopy(one.head)) for one in (plus, made)]
+    for one in believing:
+        one.head.belief.copy_(torch.tensor([1.0, 0.0]))
+    shown = made.shown(scene.train)
+    expected = mean.image + image_residual(
+        believing[1].head, mean.image, part_queries(photo_queries(shown, PhotoConfig(count=3)), camera, mean.depth)
+    )
+    torch.testing.assert_close(believing[1].render(camera).rgb, expected)
+    assert not torch.allclose(expected - mean.image, believing[0].render(camera).rgb - plain.image, atol=1e-4)
 
 
 def test_a_run_is_scored_and_counts_its_channels(laboratory, cell, variant, finished):
@@ -106,3 +145,18 @@ def test_only_finished_gaussians_have_channels():
     variants = module("ablation_variants")
     with pytest.raises(ValueError, match="features=3, mode='joint'"):
         variants.Headed("one", "features", "too early", features=3)
+    for wrong in ({"weighed": True}, {"quality": 90}):
+        with pytest.raises(ValueError, match=r"features=3, weighed=.*, quality="):
+            variants.Plus("one", "features", "not so", features=3, **wrong)
+
+
+def test_features_of_two_sets_are_a_run_of_their_own_for_each_number_of_steps(cell):
+    plan, variants = module("ablation_plan"), module("ablation_variants").VARIANTS
+    names = ("plus-mean", "plus-mean-features", "plus-unweighed", "plus-features")
+
+    def keys(cell):
+        return [plan.runs_of(cell, [variants[name]])[-1].key for name in names]
+
+    ours, longer = keys(cell), keys(replace(cell, head_iterations=81))
+    assert len(set(ours)) == 4
+    assert [one == other for one, other in zip(ours, longer, strict=True)] == [True, False, True, False]

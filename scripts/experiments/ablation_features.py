@@ -18,11 +18,14 @@ from qsplat.qnn.queries import PartQueries
 from qsplat.render import Backend, RasterConfig, rasterize
 from qsplat.training.adam import Adam
 from qsplat.training.config import FitConfig
+from qsplat.training.model import SplatModel
 from qsplat.training.objective import PhotoLoss
 from qsplat.training.optimizers import EPSILON, RATES, Rate
 from qsplat.training.photo_head import ShownView, photo_queries
 from qsplat.training.plus_model import MeanView, PlusModel
+from qsplat.training.randomness import PhotoOrder, branched, generator_at
 from qsplat.training.targets import TrainingView
+from qsplat.training.training import Training
 
 
 class SplattedQueries(nn.Module):
@@ -62,8 +65,15 @@ class FeaturedPlus(PlusModel):
 
 def with_features(model: PlusModel, photos: Sequence[TrainingView], config: FitConfig, count: int) -> FeaturedPlus:
     """``model``, whose sets count the same, with a network as of ``train_with_features`` on the mean of the sets: what
-    the ``photos`` of the training lack is then what they lack of the images that it has corrected."""
-    network = train_with_features(model.sets, model.shown(photos), config, count)
+    the ``photos`` of the training lack is then what they lack of the images that it has corrected.
+
+    The head of ``model``, and how far it believes photos, stay as they were found without the network: photos that were
+    kept from a set would be no judges of one that has seen them.
+    """
+    assert model.weights is None
+    crops = torch.Generator().manual_seed(config.seed)
+    order = PhotoOrder(len(photos), generator=branched(crops.get_state()))
+    network = train_with_features(model.sets, model.shown(photos), config, count, order=order, crops=crops)
     made = FeaturedPlus(
         model.sets, copy.deepcopy(model.head), background=model.background, config=model.config, network=network
     )
@@ -72,27 +82,50 @@ def with_features(model: PlusModel, photos: Sequence[TrainingView], config: FitC
     return made
 
 
-def train_with_features(sets: Sequence[Gaussians], views: Sequence[ShownView], config: FitConfig, count: int) -> QNN:
+def headed_by_features(training: Training, photos: Sequence[TrainingView], count: int) -> SplatModel:
+    """The model of ``training``, whose Gaussians no longer move, with a head as of ``train_with_features``, in the
+    order of ``photos``, and with the crops, in which the training would go on."""
+    model, state = training.model(), training.state()
+    order, crops = (generator_at(state.tensors[f"random.{name}"]) for name in ("order", "crops"))
+    alone = PlusModel((model.gaussians,), background=model.background, config=model.config)
+    head = train_with_features(
+        alone.sets,
+        alone.shown(photos),
+        training.config,
+        count,
+        order=PhotoOrder(len(photos), state.facts["upcoming"], generator=order),
+        crops=crops,
+    )
+    return replace(model, head=head)
+
+
+def train_with_features(
+    sets: Sequence[Gaussians],
+    views: Sequence[ShownView],
+    config: FitConfig,
+    count: int,
+    *,
+    order: PhotoOrder,
+    crops: torch.Generator,
+) -> QNN:
     """A network of ``config`` that corrects ``views``, what ``sets`` of Gaussians that no longer move show of the
     training photos, and reads ``count`` channels of them.
 
-    Network and channels learn together from the switch-on to the end, on crops of the views in shuffled epochs; the
-    channels at the rate of colours, which falls to 0 by a cosine as that of the network does.
+    Network and channels learn together from the switch-on to the end, on ``crops`` of the views in that ``order``; the
+    channels at the rate of colours, which goes on as that of the network does.
     """
-    schedule, generator = config.schedule, torch.Generator().manual_seed(config.seed)
+    schedule = config.schedule.with_head(config.head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         queries = SplattedQueries(sets, count, config.raster)
         network = QNN(config.head or QnnConfig(), queries=queries)
-    rates = (Rate(schedule.head_rate, 0.0, "cosine"), Rate(RATES["features_dc"].initial, 0.0, "cosine"))
+    rates = [Rate(rate, 0.0, schedule.head_decay) for rate in (schedule.head_rate, RATES["features_dc"].initial)]
     weights = [parameter for name, parameter in network.named_parameters() if not name.startswith("queries.")]
     optimizers = [Adam(group, lr=1, eps=EPSILON, fused=True) for group in (weights, list(queries.features))]
-    upcoming: list[int] = []
     for step in range(schedule.head_start, schedule.iterations):
-        upcoming = upcoming or torch.randperm(len(views), generator=generator).tolist()
-        view = views[upcoming.pop()]
+        view = views[next(order)]
         height, width, _ = view.image.shape
-        window = schedule.head_window_at(step, width=width, height=height, generator=generator)
+        window = schedule.head_window_at(step, width=width, height=height, generator=crops)
         window = window or Window(0, 0, width, height)
         residual = window_residual(network, view.image, _told(network, view.camera), window)
         PhotoLoss(view.photo, view.mask, config.ssim_weight).of(view.image + residual, window).backward()

@@ -126,18 +126,12 @@ class Laboratory:
         scene, config = scene_of(cell), head_config(cell, variant)
         training, before = self.load(base, scene, config)
         if variant.features:
-            from ablation_features import train_with_features
+            from ablation_features import headed_by_features
 
-            from qsplat.training.plus_model import PlusModel
-
-            model, cpu, wall = training.model(), time.process_time(), time.perf_counter()
-            sets = PlusModel((model.gaussians,), background=model.background, config=model.config)
-            network = train_with_features(sets.sets, sets.shown(scene.train), config, variant.features)
+            cpu, wall = time.process_time(), time.perf_counter()
+            model = headed_by_features(training, scene.train, variant.features)
             spent = Seconds(before.cpu + time.process_time() - cpu, before.wall + time.perf_counter() - wall)
-            row = {
-                **self.described(cell, replace(model, head=network), spent),
-                "iterations": config.schedule.iterations,
-            }
+            row = {**self.described(cell, model, spent), "iterations": config.schedule.iterations}
         else:
             spent = before.plus(training)
             row = self.measured(cell, training, spent)
@@ -174,12 +168,14 @@ class Laboratory:
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
             model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
             gain = fitted.leave_one_out
+        parameters = 0
         if variant.features:
             from ablation_features import with_features
 
             cpu, wall = time.process_time(), time.perf_counter()
             model = with_features(model, scene.train, head_config(cell, FEATURED), variant.features)
             spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
+            parameters = sum(one.numel() for one in model.network.parameters())
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,
@@ -189,7 +185,8 @@ class Laboratory:
             "belief": belief,
             "photo_bytes": size,
         }
-        return {**self.described(cell, model, spent), **found}
+        row = self.described(cell, model, spent)
+        return {**row, **found, "parameters": (row["parameters"] or 0) + parameters or None}
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
         """A training without a head, from its beginning."""

@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 from small_capture import run, write_capture
-from small_fields import ITERATIONS, RAYS, tiny
-
-from nerfstudio_plugin import field_config
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +68,17 @@ def plus_run(capture: Path, plus: Callable[..., Any]) -> Any:
 @pytest.fixture
 def small_field_networks(monkeypatch: pytest.MonkeyPatch):
     """Radiance fields with small networks and few samples."""
+    from small_fields import tiny
+
+    from nerfstudio_plugin import field_config
+
     monkeypatch.setattr(field_config, "field_preset", tiny)
 
 
 @pytest.fixture(scope="session")
 def fields(configured: Callable[..., Any]) -> Callable[..., Any]:
     """A configuration of a radiance field with few rays."""
+    from small_fields import ITERATIONS, RAYS
 
     def configure(data: Path, *, method: str = "nerf", iterations: int = ITERATIONS, **options: Any) -> Any:
         config = configured(data, method=f"qsplat-{method}", iterations=iterations)
@@ -89,9 +91,13 @@ def fields(configured: Callable[..., Any]) -> Callable[..., Any]:
     return configure
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nerf(capture: Path, fields: Callable[..., Any]) -> Any:
-    """The trainer of a run of one method, after it."""
+    """The trainer of a run of qsplat-nerf, after it."""
+    from small_fields import tiny
+
+    from nerfstudio_plugin import field_config
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(field_config, "field_preset", tiny)
         return run(fields(capture))

@@ -17,6 +17,8 @@ from qsplat.qnn.photo_head import PhotoHead
 from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.photo_head import photo_queries
 from qsplat.training.plus_model import PlusModel
+from qsplat.training.randomness import PhotoOrder
+from qsplat.training.schedule import Schedule
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
 CHANNELS = 3
@@ -70,16 +72,19 @@ def test_channels_are_splatted_like_the_colour_and_a_crop_of_them_is_that_of_the
     torch.testing.assert_close(part_queries(queries, camera)(window), seen[rows_and_columns(window)])
 
 
-def test_gradients_reach_the_channels_of_gaussians_in_view_and_nothing_else_of_them(finished):
+def test_gradients_reach_the_channels_of_gaussians_in_view(finished):
     scene, model = finished
     queries = channels_of([model])
     head = QNN(QnnConfig(precision="fp32"), queries=queries)
     assert sum(one.numel() for one in queries.parameters()) == CHANNELS * len(model.gaussians)
     torch.nn.init.normal_(head.stages[-1].weight)
-    view = replace(model, head=head).render(scene.train[0].camera)
+    seen = scene.train[0].camera
+    view = replace(model, head=head).render(seen.cropped(Window(0, 0, seen.width // 4, seen.height // 4)))
     view.residual.square().sum().backward()
-    assert (queries.features[0].grad != 0).any(dim=0).all()
-    assert not model.gaussians.means.requires_grad
+    reached = (queries.features[0].grad != 0).any(dim=1)
+    assert reached.any()
+    assert not (reached & (view.trace.radii == 0)).any()
+    assert (view.trace.radii == 0).any()
 
 
 def test_a_network_with_channels_learns_and_leaves_the_gaussians_as_they_are(cell, variant, finished):
@@ -88,10 +93,13 @@ def test_a_network_with_channels_learns_and_leaves_the_gaussians_as_they_are(cel
     sets = PlusModel((model.gaussians,), background=model.background, config=model.config)
     before = {name: value.clone() for name, value in vars(model.gaussians).items()}
     unborn = replace(config, schedule=replace(config.schedule, head_share=1.0))
-    born, *trained = (
-        train.train_with_features(sets.sets, sets.shown(scene.train), each, CHANNELS)
-        for each in (unborn, config, config)
-    )
+
+    def trained_by(config):
+        order, crops = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+        drawn = {"order": PhotoOrder(len(scene.train), generator=order), "crops": crops}
+        return train.train_with_features(sets.sets, sets.shown(scene.train), config, CHANNELS, **drawn)
+
+    born, *trained = (trained_by(each) for each in (unborn, config, config))
     assert all(torch.equal(value, getattr(model.gaussians, name)) for name, value in before.items())
     assert torch.equal(*(one.queries.features[0] for one in trained))
     assert trained[0].queries.features[0].abs().max() > 0
@@ -112,7 +120,6 @@ def test_photos_lack_what_they_lack_of_the_mean_that_the_network_has_corrected(c
     plus = PlusModel(sets, head, background=model.background, config=model.config)
     head.photos, before = photo_queries(plus.shown(scene.train), PhotoConfig(count=3)), len(scene.train)
     made = train.with_features(plus, scene.train, config, CHANNELS)
-    assert made.weights is None
     assert len(made.head.photos.cameras) == before
     assert made.head.photos.config == head.photos.config
     camera = scene.test[0].camera
@@ -128,6 +135,41 @@ def test_photos_lack_what_they_lack_of_the_mean_that_the_network_has_corrected(c
     )
     torch.testing.assert_close(believing[1].render(camera).rgb, expected)
     assert not torch.allclose(expected - mean.image, believing[0].render(camera).rgb - plain.image, atol=1e-4)
+
+
+def test_the_head_sees_photos_and_crops_as_one_without_channels_does(laboratory, cell, variant, monkeypatch):
+    plan, learning, train = module("ablation_plan"), module("ablation_learning"), module("ablation_features")
+    laboratory.finished(cell, averaged=False)
+    key = plan.state_key(cell, cell.iterations)
+    seen = []
+
+    def crop(schedule, step, **given):
+        window = Schedule.head_window_at(schedule, step, **given)
+        seen[-1].append(window)
+        return window
+
+    class Watched(PhotoOrder):
+        def __next__(self):
+            index = super().__next__()
+            seen[-1].append(index)
+            return index
+
+    class Watching(Schedule):
+        head_window_at = crop
+
+    for module_path in (train.__name__, "qsplat.training.training"):
+        monkeypatch.setattr(f"{module_path}.PhotoOrder", Watched)
+    for features in (0, CHANNELS):
+        config = learning.head_config(cell, replace(variant, features=features))
+        config = replace(config, schedule=Watching(**vars(config.schedule)))
+        training, _ = laboratory.load(key, learning.scene_of(cell), config)
+        seen.append([])
+        if features:
+            train.headed_by_features(training, learning.scene_of(cell).train, features)
+        else:
+            training.advance()
+    assert len(seen[0]) == 2 * cell.head_iterations
+    assert seen[0] == seen[1]
 
 
 def test_a_run_is_scored_and_counts_its_channels(laboratory, cell, variant, finished):

@@ -89,8 +89,8 @@ def test_every_head_can_be_built_and_is_switched_on_at_its_step():
     assert [configs[name].densification.with_head for name in ("start-25", "start-25-densify")] == [False, True]
     for variant in heads:
         if variant.like is not None:
-            told = configs[variant.name] != configs[variant.like] or variant.features
-            assert told or variant.name == "start-75"
+            same = variant.name == "start-75" or variant.features > 0
+            assert (configs[variant.name] == configs[variant.like]) == same
 
 
 def test_units_that_are_off_at_every_pixel_of_every_view_are_dead():
@@ -183,17 +183,21 @@ def test_a_quick_run_measures_every_variant_and_is_not_repeated(quick):
     assert 40 * longer <= rows["alone-time"]["iterations"] < 40 * longer + 8
 
 
-@pytest.mark.parametrize("weighed", [True, False])
-def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(weighed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["plus", "plus-unweighed", "plus-features", "plus-mean-features"])
+def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(name, tmp_path, monkeypatch):
     monkeypatch.setattr("qsplat.training.plus.PlusConfig", partial(PlusConfig, head_steps=20))
     learning, plan, variants = (module(name) for name in ("ablation_learning", "ablation_plan", "ablation_variants"))
     capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
     cell = plan.Cell(capture, "every8", 0, 40, 10, 200, film=12)
     laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "here")
-    variant = replace(variants.VARIANTS["plus" if weighed else "plus-unweighed"], photos=2)
+    chosen = variants.VARIANTS[name]
+    variant = replace(chosen, photos=2 if chosen.photos else 0)
     row, alone = laboratory.plus(cell, variant), laboratory.measured(cell, *laboratory.finished(cell, averaged=False))
     assert row["sets"] == 2
-    assert row["belief"] is not None
+    assert (row["belief"] is None) == (not variant.photos)
+    channels = 78_531 + 8 * 9 * 64 + 8 * row["splats"] if variant.features else 0
+    assert row["parameters"] == channels + (80_833 if variant.photos else 0)
+    assert row["head_cpu_seconds"] > 0
     assert row["held_out_base"] == alone["held_out"]
     assert row["held_out"] != alone["held_out"]
     assert row["film"]["flicker_ratio"] != 1
@@ -241,7 +245,8 @@ def test_a_run_with_photos_is_another_one_when_its_head_learns_differently(monke
         return {name: plan.runs_of(cell, [variants[name]])[-1].key for name in ("plus", "plus-mean", "joint", "alone")}
 
     before = keys()
-    for change in ({"head_steps": 7}, {"crop_share": 0.3}, {"photos": PhotoConfig(angle=2.0)}):
+    changes = ({"head_steps": 7}, {"crop_share": 0.3}, {"photos": PhotoConfig(angle=2.0)}, {"head": QnnConfig()})
+    for change in changes:
         monkeypatch.setattr("qsplat.training.plus.PlusConfig", partial(PlusConfig, **change))
         after = keys()
         assert {name for name in before if before[name] != after[name]} == {"plus"}

@@ -159,11 +159,11 @@ def _of_the_head(rows: Sequence[Row]) -> dict[str, str]:
     """Size and state of the head, empty without one."""
     if rows[0]["parameters"] is None:
         return {"Parameters": "", "Dead units": "", "Residual": ""}
-    dead = [row["dead_units"] for row in rows if row["dead_units"] is not None]
+    dead, residuals = ([row[name] for row in rows if row[name] is not None] for name in ("dead_units", "mean_residual"))
     return {
         "Parameters": f"{rows[0]['parameters']:,}",
         "Dead units": f"{100 * statistics.mean(dead):.0f} %" if dead else "",
-        "Residual": f"{statistics.mean(row['mean_residual'] for row in rows):.4f}",
+        "Residual": f"{statistics.mean(residuals):.4f}" if residuals else "",
     }
 
 

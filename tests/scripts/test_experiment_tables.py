@@ -132,3 +132,9 @@ def test_time_is_counted_by_iterations_where_they_are_alike_and_in_seconds_elsew
     assert times_of({**alone, "max_gaussians": 20, "cpu_seconds": 80.0}, alone) == 1.6
     assert times_of({**alone, "splats": 18, "cpu_seconds": 95.0}, alone) == 1.9
     assert times_of({**alone, "parameters": 7, "cpu_seconds": 65.0}, alone) == 1.3
+
+
+def test_a_network_that_is_not_watched_is_counted_and_the_rest_is_left_empty():
+    rows = [named("alone"), {**named("plus-mean-features", parameters=1234), "sets": 2, "head_cpu_seconds": 5.0}]
+    row = next(line for line in module("ablation_tables").page(rows).splitlines() if "| a | plus-mean-features" in line)
+    assert [cell.strip() for cell in row.split("|")][-4:] == ["1,234", "", "", ""]

@@ -296,7 +296,11 @@ def test_the_order_of_the_photos_does_not_matter(order):
     second = PhotoQueries([sources[index] for index in order], PhotoConfig(count=4))
     camera = eye(0.13, 0.04)
     assert sorted(first.chosen(camera)[0].tolist()) == sorted(order[one] for one in second.chosen(camera)[0].tolist())
-    torch.testing.assert_close(told(first, camera), told(second, camera), rtol=1e-3, atol=1e-3)
+    one, other = told(first, camera), told(second, camera)
+    # The spread is the root of a difference of sums, which may round to just above 0: it is compared before the root.
+    for queries in (one, other):
+        queries[..., 5].square_()
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def path(steps: int, start: float = -0.3, end: float = 0.3) -> list[Camera]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ablation_cache import Cache, key_of
 from ablation_pairs import times_of
@@ -23,10 +23,13 @@ from holdouts import HoldOut, gaps, held_out
 if TYPE_CHECKING:
     from qsplat.gaussians import Gaussians
     from qsplat.io.scene import Scene, View
+    from qsplat.qnn import QNN
     from qsplat.training.config import FitConfig
     from qsplat.training.model import SplatModel
     from qsplat.training.plus_model import PlusModel
     from qsplat.training.training import Training
+
+Done = TypeVar("Done")
 
 GROWTH = 1.4
 """First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
@@ -46,9 +49,13 @@ class Seconds:
 
     def plus(self, training: Training, until: int | None = None) -> Seconds:
         """Let ``training`` go on until a step, or to its end, and add the time that it took."""
+        return self.doing(lambda: training.advance(until))[1]
+
+    def doing(self, work: Callable[[], Done]) -> tuple[Done, Seconds]:
+        """Do ``work``, and add the time that it took."""
         cpu, wall = time.process_time(), time.perf_counter()
-        training.advance(until)
-        return Seconds(self.cpu + time.process_time() - cpu, self.wall + time.perf_counter() - wall)
+        done = work()
+        return done, Seconds(self.cpu + time.process_time() - cpu, self.wall + time.perf_counter() - wall)
 
 
 @dataclass(frozen=True)
@@ -128,9 +135,7 @@ class Laboratory:
         if variant.features:
             from ablation_features import headed_by_features
 
-            cpu, wall = time.process_time(), time.perf_counter()
-            model = headed_by_features(training, scene.train, variant.features)
-            spent = Seconds(before.cpu + time.process_time() - cpu, before.wall + time.perf_counter() - wall)
+            model, spent = before.doing(lambda: headed_by_features(training, scene.train, variant.features))
             row = {**self.described(cell, model, spent), "iterations": config.schedule.iterations}
         else:
             spent = before.plus(training)
@@ -159,23 +164,25 @@ class Laboratory:
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
         gain, kept, size, trained = None, None, None, spent
         if variant.photos:
-            photos = PhotoConfig(count=variant.photos)
-            cpu, wall = time.process_time(), time.perf_counter()
-            if variant.quality is not None:
-                kept, size = packed(scene, model, variant.quality, variant.side)
-            config = PlusConfig(base=base_config(cell), photos=photos)
-            fitted = finish_plus(model, scene, config, began=wall, kept=kept, witness=witness)
-            spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
+            config, began, bare = (
+                PlusConfig(base=base_config(cell), photos=PhotoConfig(variant.photos)),
+                time.perf_counter(),
+                model,
+            )
+            if (quality := variant.quality) is not None:
+                (kept, size), spent = spent.doing(lambda: packed(scene, bare, quality, variant.side))
+            fitted, spent = spent.doing(
+                lambda: finish_plus(bare, scene, config, began=began, kept=kept, witness=witness)
+            )
             model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
             gain = fitted.leave_one_out
-        parameters = 0
+        networks: list[QNN] = [] if model.head is None else [model.head]
         if variant.features:
             from ablation_features import with_features
 
-            cpu, wall = time.process_time(), time.perf_counter()
-            model = with_features(model, scene.train, head_config(cell, FEATURED), variant.features)
-            spent = Seconds(spent.cpu + time.process_time() - cpu, spent.wall + time.perf_counter() - wall)
-            parameters = sum(one.numel() for one in model.network.parameters())
+            headed, learning = model, head_config(cell, FEATURED)
+            model, spent = spent.doing(lambda: with_features(headed, scene.train, learning, variant.features))
+            networks.append(model.network)
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,
@@ -184,9 +191,9 @@ class Laboratory:
             "leave_one_out": gain,
             "belief": belief,
             "photo_bytes": size,
+            "parameters": sum(one.numel() for network in networks for one in network.parameters()) or None,
         }
-        row = self.described(cell, model, spent)
-        return {**row, **found, "parameters": (row["parameters"] or 0) + parameters or None}
+        return {**self.described(cell, model, spent), **found}
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
         """A training without a head, from its beginning."""

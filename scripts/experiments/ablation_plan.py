@@ -164,17 +164,10 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
     told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen", "weighed", "features")
     own = {name: value for name, value in asdict(variant).items() if name not in told}
-    if isinstance(variant, Plain | Plus):
-        own |= averaging(variant.averaged)
-        if isinstance(variant, Plus) and variant.unseen:
-            own |= {"unseen": variant.unseen, "given_back": True}
-        if isinstance(variant, Plus) and variant.weighed:
-            own |= {"weighed": True}
-        if isinstance(variant, Plus) and variant.photos:
-            own |= {"defaults": _plus_defaults()}
-        if isinstance(variant, Plus) and variant.features:
-            own |= {"features": variant.features, "feature_steps": cell.head_iterations}
-        return own
+    if isinstance(variant, Plain):
+        return own | averaging(variant.averaged)
+    if isinstance(variant, Plus):
+        return own | averaging(variant.averaged) | _plus_settings(cell, variant)
     if variant.mode != "frozen" and "crop_share" not in variant.schedule:
         from qsplat.training.schedule import CROP_SHARES
 
@@ -183,14 +176,19 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     return {**own, **features, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}
 
 
-def _plus_defaults() -> dict[str, Any]:
-    """How the head of every ``Plus`` learns and reads photos, where the variants do not say."""
+def _plus_settings(cell: Cell, variant: Plus) -> dict[str, Any]:
+    """What is left out of the settings of a ``Plus`` where it makes no difference, and how its head learns and reads
+    photos where the variant does not say."""
     from qsplat.training.plus import PlusConfig
 
-    config = PlusConfig()
-    return {
-        "head": asdict(config.head),
-        "photos": asdict(config.photos),
-        "head_steps": config.head_steps,
-        "crop_share": config.crop_share,
-    }
+    own: dict[str, Any] = {}
+    if variant.unseen:
+        own |= {"unseen": variant.unseen, "given_back": True}
+    if variant.weighed:
+        own |= {"weighed": True}
+    if variant.photos:
+        config = PlusConfig()
+        own["defaults"] = {name: asdict(config)[name] for name in ("head", "photos", "head_steps", "crop_share")}
+    if variant.features:
+        own |= {"features": variant.features, "feature_steps": cell.head_iterations}
+    return own

@@ -116,6 +116,8 @@ class Laboratory:
             return self.headed(cell, variant)
         if isinstance(variant, Plus):
             return self.plus(cell, variant)
+        if variant.on:
+            return self.going_on(cell)
         if run.base is not None:
             return self.measured(cell, *self.finished(cell, averaged=variant.averaged))
         if not run.spenders:
@@ -131,6 +133,8 @@ class Laboratory:
         """Go on from the shared training with a head."""
         base = state_key(cell, switch_on(cell, variant))
         scene, config = scene_of(cell), head_config(cell, variant)
+        if variant.covered:
+            scene = replace(scene, train=tuple(where_covered(view) for view in scene.train))
         training, before = self.load(base, scene, config)
         if variant.features:
             from ablation_features import headed_by_features
@@ -141,6 +145,13 @@ class Laboratory:
             spent = before.plus(training)
             row = self.measured(cell, training, spent)
         return {**row, "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
+
+    def going_on(self, cell: Cell) -> dict[str, Any]:
+        """Finished Gaussians after as many further iterations as a head on them learns for."""
+        config = base_config(replace(cell, iterations=cell.iterations + cell.head_iterations))
+        training, before = self.load(state_key(cell, cell.iterations), scene_of(cell), config)
+        spent = before.plus(training)
+        return self.measured(cell, training, spent)
 
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
@@ -312,6 +323,14 @@ def scene_of(cell: Cell) -> Scene:
     scene = _scene(cell.capture.folder, cell.capture.max_side, cell.hold_out)
     left = without_unseen(scene, unseen_photos(len(scene.train), cell.unseen))
     return replace(scene, train=tuple(left.train))
+
+
+def where_covered(view: View) -> View:
+    """``view``, of which only pixels that the photo's alpha covers count; all that counted where it has none."""
+    if view.alpha is None:
+        return view
+    covered = view.alpha > 0
+    return replace(view, mask=covered if view.mask is None else covered & view.mask)
 
 
 def base_config(cell: Cell, *, averaged: bool = False) -> FitConfig:

@@ -15,6 +15,11 @@ from ablation_variants import AVERAGE_SHARE, REFERENCE, VARIANTS, Headed, Plain,
 from captures import Capture
 from holdouts import HoldOut
 
+NAMING = {"name", "group", "sentence", "time_of", "like", "start"}
+"""Fields of a variant that are no settings of its run."""
+WHERE_GIVEN = {"averaged", "on", "unseen", "weighed", "features", "covered"}
+"""Those that are among the settings only where they make a difference."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -162,10 +167,9 @@ def _chain(cell: Cell, steps: set[int]) -> list[State]:
 
 def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
     """What a variant adds to the settings of its cell; names and sentences are not part of it."""
-    told = ("name", "group", "sentence", "time_of", "like", "start", "averaged", "unseen", "weighed", "features")
-    own = {name: value for name, value in asdict(variant).items() if name not in told}
+    own = {name: value for name, value in asdict(variant).items() if name not in NAMING | WHERE_GIVEN}
     if isinstance(variant, Plain):
-        return own | averaging(variant.averaged)
+        return own | averaging(variant.averaged) | ({"on": cell.head_iterations} if variant.on else {})
     if isinstance(variant, Plus):
         return own | averaging(variant.averaged) | _plus_settings(cell, variant)
     if variant.mode != "frozen" and "crop_share" not in variant.schedule:
@@ -173,7 +177,8 @@ def _own_settings(cell: Cell, variant: Variant) -> Mapping[str, Any]:
 
         own["crop_share"] = CROP_SHARES[variant.mode]
     features = {"features": variant.features} if variant.features else {}
-    return {**own, **features, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}
+    covered = {"covered": True} if variant.covered else {}
+    return {**own, **features, **covered, "switch_on": switch_on(cell, variant), "length": length(cell, variant)}
 
 
 def _plus_settings(cell: Cell, variant: Plus) -> dict[str, Any]:

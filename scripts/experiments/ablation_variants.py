@@ -21,7 +21,8 @@ AVERAGE_SHARE = 0.1
 class Plain:
     """Gaussians without a head. With ``time_of``, they get the processor time of that variant, spent on further
     iterations or on more Gaussians; otherwise ``stretch`` times the iterations. ``averaged`` ones are averaged over the
-    last iterations."""
+    last iterations. Those that go ``on`` are finished ones that learn for as many more iterations as a head on finished
+    Gaussians, the last part of a plan that includes these."""
 
     name: str
     group: str
@@ -30,6 +31,7 @@ class Plain:
     spent_on: Literal["iterations", "gaussians"] = "iterations"
     stretch: float = 1.0
     averaged: bool = False
+    on: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Headed:
     as many as were asked for). Frozen Gaussians are finished ones. ``head`` changes ``QnnConfig`` and
     ``schedule`` changes ``Schedule``; ``like`` is the variant that this one differs from in one respect. Finished
     Gaussians may have ``features`` learnt channels, which are splatted like their colour and queries besides the
-    coordinates.
+    coordinates. A ``covered`` head learns from the pixels that the photo's alpha covers, where it has any.
 
     Raises:
-        ValueError: Gaussians that move were to have features.
+        ValueError: Gaussians that move were to have features, or to learn from such pixels alone.
     """
 
     name: str
@@ -54,10 +56,14 @@ class Headed:
     head: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     features: int = 0
+    covered: bool = False
 
     def __post_init__(self) -> None:
-        if self.features and self.mode != "frozen":
-            raise ValueError(f"{self.name}: features={self.features}, mode={self.mode!r}: finished Gaussians have them")
+        if (self.features or self.covered) and self.mode != "frozen":
+            raise ValueError(
+                f"{self.name}: features={self.features}, covered={self.covered}, mode={self.mode!r}: they are for "
+                "finished Gaussians"
+            )
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ _CORE: tuple[Variant, ...] = (
         "alone-gaussians", "core", "plain splatting given the time of 'joint' as more Gaussians", FAITHFUL, "gaussians"
     ),
     Plain("alone-time-posthoc", "core", "plain splatting given the time of 'posthoc' as further iterations", POSTHOC),
+    Plain("alone-on", "core", "plain splatting that goes on for as many iterations as 'posthoc' learns", on=True),
     Plain("alone-double", "core", "plain splatting with twice the iterations: does the base still gain?", stretch=2.0),
 )
 _SHAPES: tuple[Headed, ...] = (
@@ -256,6 +263,18 @@ _FEATURES: tuple[Variant, ...] = (
     ),
     Plus("plus-features", "features", "as plus-unweighed, corrected by such a network before photos do", features=8),
 )
+_COVERED = tuple(
+    Headed(
+        f"{name}-covered",
+        "covered",
+        f"as {name}, but pixels that the photo's alpha leaves open do not count while it learns",
+        like=name,
+        mode="frozen",
+        features=features,
+        covered=True,
+    )
+    for name, features in ((POSTHOC, 0), (FEATURED.name, FEATURED.features))
+)
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -266,6 +285,7 @@ VARIANTS: Mapping[str, Variant] = {
         *_PLUS,
         *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
         *_FEATURES,
+        *_COVERED,
     )
 }
 GROUPS = tuple(dict.fromkeys(variant.group for variant in VARIANTS.values()))

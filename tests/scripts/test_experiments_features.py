@@ -185,7 +185,7 @@ def test_a_run_is_scored_and_counts_its_channels(laboratory, cell, variant, fini
 
 def test_only_finished_gaussians_have_channels():
     variants = module("ablation_variants")
-    with pytest.raises(ValueError, match="features=3, mode='joint'"):
+    with pytest.raises(ValueError, match="features=3, covered=False, mode='joint'"):
         variants.Headed("one", "features", "too early", features=3)
     for wrong in ({"weighed": True}, {"quality": 90}):
         with pytest.raises(ValueError, match=r"features=3, weighed=.*, quality="):

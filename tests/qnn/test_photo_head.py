@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 import torch
-from test_photos import ROW, depth_of, eye, source
 from torch import Tensor
+from two_planes import ROW, depth_of, eye, source
 
 from qsplat.cameras import Window
 from qsplat.qnn import QnnConfig, crop_residual, image_residual, part_queries

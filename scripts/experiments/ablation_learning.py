@@ -6,17 +6,15 @@ which is written down too. Reading photos, restoring states and measuring do not
 
 from __future__ import annotations
 
-import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from ablation_cache import Cache, key_of
 from ablation_pairs import times_of
 from ablation_plan import Cell, Run, State, averaging, averaging_begins, filming, length, state_key, switch_on
+from ablation_time import GROWTH, Seconds, paid_for, paid_iterations
 from ablation_variants import AVERAGE_SHARE, FEATURED, Headed, Plus
 from holdouts import HoldOut, gaps, held_out
 
@@ -29,33 +27,9 @@ if TYPE_CHECKING:
     from qsplat.training.plus_model import PlusModel
     from qsplat.training.training import Training
 
-Done = TypeVar("Done")
-
-GROWTH = 1.4
-"""First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
-benchmarks."""
-FIFTHS = 5
 TRIES = 3
 TOLERANCE = 0.05
 """A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Time spent on training."""
-
-    cpu: float = 0.0
-    wall: float = 0.0
-
-    def plus(self, training: Training, until: int | None = None) -> Seconds:
-        """Let ``training`` go on until a step, or to its end, and add the time that it took."""
-        return self.doing(lambda: training.advance(until))[1]
-
-    def doing(self, work: Callable[[], Done]) -> tuple[Done, Seconds]:
-        """Do ``work``, and add the time that it took."""
-        cpu, wall = time.process_time(), time.perf_counter()
-        done = work()
-        return done, Seconds(self.cpu + time.process_time() - cpu, self.wall + time.perf_counter() - wall)
 
 
 @dataclass(frozen=True)
@@ -139,7 +113,7 @@ class Laboratory:
         if variant.features:
             from ablation_features import headed_by_features
 
-            model, spent = before.doing(lambda: headed_by_features(training, scene.train, variant.features))
+            model, spent = before.doing(partial(headed_by_features, training, scene.train, variant.features))
             row = {**self.described(cell, model, spent), "iterations": config.schedule.iterations}
         else:
             spent = before.plus(training)
@@ -147,8 +121,11 @@ class Laboratory:
         return {**row, "head_cpu_seconds": round(spent.cpu - before.cpu, 3)}
 
     def going_on(self, cell: Cell) -> dict[str, Any]:
-        """Finished Gaussians after as many further iterations as a head on them learns for."""
+        """Plain splatting that goes on from its end for as many iterations as a head on finished Gaussians learns for,
+        at the rates with which a training of that length ends: that of the means, too, rises once more and falls. There
+        is no densification any more."""
         config = base_config(replace(cell, iterations=cell.iterations + cell.head_iterations))
+        config = replace(config, densification=None)
         training, before = self.load(state_key(cell, cell.iterations), scene_of(cell), config)
         spent = before.plus(training)
         return self.measured(cell, training, spent)
@@ -156,7 +133,7 @@ class Laboratory:
     def plus(self, cell: Cell, variant: Plus) -> dict[str, Any]:
         """Sets of Gaussians that are trained like the shared one, from other seeds, and a head that reads photos."""
         from qsplat.qnn.photos import PhotoConfig
-        from qsplat.training.plus import NEXT_SET, PlusConfig, finish_plus
+        from qsplat.training.plus import NEXT_SET, PlusConfig
         from qsplat.training.plus_model import PlusModel
         from qsplat.training.unseen import Witness, unseen_photos
 
@@ -173,38 +150,28 @@ class Laboratory:
             sets.append(training.model())
             spent = Seconds(spent.cpu + taken.cpu, spent.wall + taken.wall)
         model = PlusModel(tuple(one.gaussians for one in sets), background=sets[0].background, config=sets[0].config)
-        gain, kept, size, trained = None, None, None, spent
+        trained, said = spent, {"leave_one_out": None, "photo_bytes": None}
         if variant.photos:
-            config, began, bare = (
-                PlusConfig(base=base_config(cell), photos=PhotoConfig(variant.photos)),
-                time.perf_counter(),
-                model,
-            )
-            if (quality := variant.quality) is not None:
-                (kept, size), spent = spent.doing(lambda: packed(scene, bare, quality, variant.side))
-            fitted, spent = spent.doing(
-                lambda: finish_plus(bare, scene, config, began=began, kept=kept, witness=witness)
-            )
-            model = fitted.model if variant.weighed else replace(fitted.model, weights=None)
-            gain = fitted.leave_one_out
+            from ablation_plus import with_photos
+
+            config = PlusConfig(base=base_config(cell), photos=PhotoConfig(variant.photos))
+            (model, said), spent = spent.doing(partial(with_photos, model, scene, variant, config, witness))
         networks: list[QNN] = [] if model.head is None else [model.head]
         if variant.features:
             from ablation_features import with_features
 
-            headed, learning = model, head_config(cell, FEATURED)
-            model, spent = spent.doing(lambda: with_features(headed, scene.train, learning, variant.features))
+            learning = head_config(cell, FEATURED)
+            model, spent = spent.doing(partial(with_features, model, scene.train, learning, variant.features))
             networks.append(model.network)
         belief = None if model.head is None else model.head.belief.tolist()
         found = {
             "iterations": cell.iterations,
             "sets": variant.sets,
             "head_cpu_seconds": round(spent.cpu - trained.cpu, 3),
-            "leave_one_out": gain,
             "belief": belief,
-            "photo_bytes": size,
             "parameters": sum(one.numel() for network in networks for one in network.parameters()) or None,
         }
-        return {**self.described(cell, model, spent), **found}
+        return {**self.described(cell, model, spent), **found, **said}
 
     def plain(self, cell: Cell, *, averaged: bool = False) -> dict[str, Any]:
         """A training without a head, from its beginning."""
@@ -276,37 +243,6 @@ def begin(scene: Scene, config: FitConfig) -> Training:
     from qsplat.training.training import Training
 
     return Training(scene, config).fork(config)
-
-
-def paid_iterations(iterations: int, ratio: float) -> int:
-    """How many iterations ``ratio`` times the time of ``iterations`` pays for, rounded up to a fifth of them: variants
-    that take nearly as long share a run, which has at least the time of each."""
-    return max(1, math.ceil(math.ceil(round(ratio * FIFTHS, 6)) * iterations / FIFTHS))
-
-
-def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
-    """How many Gaussians take ``seconds``, by the power law through two ``known`` pairs of number and seconds."""
-    (first, its_seconds), (second, other_seconds) = known
-    if first == second or its_seconds == other_seconds:
-        return second * (seconds / other_seconds) ** GROWTH
-    power = math.log(second / first) / math.log(other_seconds / its_seconds)
-    return second * (seconds / other_seconds) ** min(max(power, 0.5), 4.0)
-
-
-def packed(scene: Scene, model: PlusModel, quality: int, side: int | None) -> tuple[list[View], int]:
-    """The training views of ``scene`` with their photos as JPEGs, over the background of ``model``, and the number of
-    their bytes."""
-    from qsplat.io.packed_photos import pack_masks, pack_photos
-    from qsplat.training.targets import Target
-
-    targets = [Target.of(view, 1, "cpu") for view in scene.train]
-    kept = pack_photos([target.over(model.background) for target in targets], max_side=side, quality=quality)
-    views = []
-    for view, photo in zip(scene.train, kept.unpack(), strict=True):
-        mask = None if view.mask is None else pack_masks([view.mask], max_side=side).unpack_masks()[0]
-        camera = view.camera.resized(photo.shape[1], photo.shape[0])
-        views.append(replace(view, camera=camera, image=photo, alpha=None, mask=mask))
-    return views, len(kept.data)
 
 
 @lru_cache(maxsize=2)

@@ -24,8 +24,9 @@ WHERE_GIVEN = {"averaged", "on", "unseen", "weighed", "features", "covered"}
 @dataclass(frozen=True)
 class Cell:
     """What is the same in runs that are compared: ``iterations`` without a head, ``gaussians`` at most, and
-    ``head_iterations`` in which a head learns, the last ones of a joint training or further ones. Every ``unseen``-th
-    training photo is left out, none where that is 0. What was learnt is filmed in ``film`` frames, if there are any."""
+    ``head_iterations`` in which a head learns, the last ones of a joint training or further ones, or plain splatting
+    goes on. Every ``unseen``-th training photo is left out, none where that is 0. What was learnt is filmed in ``film``
+    frames, if there are any."""
 
     capture: Capture
     hold_out: HoldOut

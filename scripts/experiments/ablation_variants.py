@@ -21,8 +21,12 @@ AVERAGE_SHARE = 0.1
 class Plain:
     """Gaussians without a head. With ``time_of``, they get the processor time of that variant, spent on further
     iterations or on more Gaussians; otherwise ``stretch`` times the iterations. ``averaged`` ones are averaged over the
-    last iterations. Those that go ``on`` are finished ones that learn for as many more iterations as a head on finished
-    Gaussians, the last part of a plan that includes these."""
+    last iterations. With ``on``, plain splatting goes on from its end for the iterations that a head on finished
+    Gaussians learns for.
+
+    Raises:
+        ValueError: what goes on from its end was to be another training besides.
+    """
 
     name: str
     group: str
@@ -32,6 +36,13 @@ class Plain:
     stretch: float = 1.0
     averaged: bool = False
     on: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on and (self.averaged or self.stretch != 1 or self.time_of is not None):
+            raise ValueError(
+                f"{self.name}: averaged={self.averaged}, stretch={self.stretch}, time_of={self.time_of!r}: what goes "
+                "on from the end of plain splatting has none of them; leave them out"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Headed:
         if (self.features or self.covered) and self.mode != "frozen":
             raise ValueError(
                 f"{self.name}: features={self.features}, covered={self.covered}, mode={self.mode!r}: they are for "
-                "finished Gaussians"
+                "finished Gaussians; give mode='frozen'"
             )
 
 
@@ -135,7 +146,6 @@ _CORE: tuple[Variant, ...] = (
         "alone-gaussians", "core", "plain splatting given the time of 'joint' as more Gaussians", FAITHFUL, "gaussians"
     ),
     Plain("alone-time-posthoc", "core", "plain splatting given the time of 'posthoc' as further iterations", POSTHOC),
-    Plain("alone-on", "core", "plain splatting that goes on for as many iterations as 'posthoc' learns", on=True),
     Plain("alone-double", "core", "plain splatting with twice the iterations: does the base still gain?", stretch=2.0),
 )
 _SHAPES: tuple[Headed, ...] = (
@@ -263,11 +273,12 @@ _FEATURES: tuple[Variant, ...] = (
     ),
     Plus("plus-features", "features", "as plus-unweighed, corrected by such a network before photos do", features=8),
 )
+_ON = Plain("alone-on", "base", "plain splatting that goes on from its end for the iterations of 'posthoc'", on=True)
 _COVERED = tuple(
     Headed(
         f"{name}-covered",
         "covered",
-        f"as {name}, but pixels that the photo's alpha leaves open do not count while it learns",
+        f"as {name}, learning only from pixels that the photo's alpha covers (of photos without alpha, from all)",
         like=name,
         mode="frozen",
         features=features,
@@ -286,6 +297,7 @@ VARIANTS: Mapping[str, Variant] = {
         *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
         *_FEATURES,
         *_COVERED,
+        _ON,
     )
 }
 GROUPS = tuple(dict.fromkeys(variant.group for variant in VARIANTS.values()))
@@ -306,8 +318,8 @@ def chosen(names: Sequence[str]) -> tuple[Variant, ...]:
 
 def listing() -> str:
     """Every variant with its sentence, by group."""
-    lines = []
+    lines, width = [], max(map(len, VARIANTS))
     for group in GROUPS:
         lines.append(f"{group}:")
-        lines += [f"  {v.name:<22} {v.sentence}" for v in VARIANTS.values() if v.group == group]
+        lines += [f"  {v.name:<{width}} {v.sentence}" for v in VARIANTS.values() if v.group == group]
     return "\n".join(lines)

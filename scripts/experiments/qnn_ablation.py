@@ -80,8 +80,9 @@ def options() -> Options:
     options.add_count(
         "--head-iterations",
         default=None,
-        help="in which a head learns: the last ones of a joint training, further ones after a finished base; a quarter "
-        "of --iterations when not given; the networks of qsplat-plus learn for the steps of PlusConfig",
+        help="in which a head learns: the last ones of a joint training, further ones after a finished base, for which "
+        "'alone-on' goes on; a quarter of --iterations when not given; the networks of qsplat-plus learn for the steps "
+        "of PlusConfig",
     )
     options.add_count(
         "--film",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from test_images import windows
-from test_photos import depth_of, eye
+from two_planes import depth_of, eye
 
 from qsplat import kernels
 from qsplat.cameras import Camera, Window

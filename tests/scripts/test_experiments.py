@@ -230,7 +230,7 @@ def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):
 
 
 def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was_measured():
-    paid_for = module("ablation_learning").paid_for
+    paid_for = module("ablation_time").paid_for
     assert paid_for(40.0, [(100, 10.0), (200, 20.0)]) == pytest.approx(400)
     assert paid_for(20.0, [(100, 10.0), (400, 20.0)]) == pytest.approx(400)
     assert paid_for(20.0, [(100, 10.0), (100, 10.0)]) > 200
@@ -291,4 +291,4 @@ def test_a_damaged_run_is_refused_by_its_name(tmp_path, capsys):
 
 @pytest.mark.parametrize(("ratio", "iterations"), [(1.01, 120), (1.2, 120), (2.07, 220), (2.2, 220), (0.9, 100)])
 def test_time_is_given_in_fifths_of_the_iterations_and_never_less(ratio, iterations):
-    assert module("ablation_learning").paid_iterations(100, ratio) == iterations
+    assert module("ablation_time").paid_iterations(100, ratio) == iterations

@@ -147,8 +147,8 @@ class SplatModelConfig(ModelConfig):
     qnn: Literal["residual", "none"] = "residual"
     """The network on top of the rendered image: its output is added to it, or there is none (plain splatting). In the
     last 1500 of 10,000 iterations, on crops, it gained between -0.001 and 0.006 dB over none on plush, fox, fern and
-    chair (docs/qnn/every8.md, means of three seeds), and in the last 10,000 of 22,000 between -0.003 and 0.025
-    (docs/qnn/joint.md, the same)."""
+    chair (docs/qnn/every8.md, means of three seeds), and in the last 10,000 of 22,000 between -0.003 and 0.025, where
+    its time gained plain splatting between 0.10 and 0.40, as 30,800 iterations (docs/qnn/joint.md, the same)."""
     qnn_options: Annotated[QnnOptions, tyro.conf.arg(name="qnn")] = field(default_factory=QnnOptions)
     """The network's size, arithmetic and time."""
     densification: Annotated[DefaultDensification | McmcDensification, tyro.conf.AvoidSubcommands] = field(

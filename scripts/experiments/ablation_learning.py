@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablation_cache import Cache, key_of
 from ablation_pairs import times_of
 from ablation_plan import Cell, Run, State, averaging, averaging_begins, filming, length, state_key, switch_on
-from ablation_time import GROWTH, Seconds, paid_for, paid_iterations
+from ablation_time import Seconds, paid_gaussians, paid_iterations
 from ablation_variants import AVERAGE_SHARE, FEATURED, Headed, Plus
 from holdouts import HoldOut, gaps, held_out
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from qsplat.training.model import SplatModel
     from qsplat.training.plus_model import PlusModel
     from qsplat.training.training import Training
-
-TRIES = 3
-TOLERANCE = 0.05
-"""A run with more Gaussians counts as one of equal time when its time is within this share of what it was to take."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,12 @@ class Laboratory:
             cell = replace(cell, iterations=round(variant.stretch * cell.iterations))
             return self.plain(cell, averaged=variant.averaged)
         alone, spender = (self.cache.read(key) for key in run.spenders)
+        ratio = times_of(spender, alone)
         if variant.spent_on == "gaussians":
-            return self.more_gaussians(cell, alone, spender["cpu_seconds"])
-        iterations = paid_iterations(cell.iterations, times_of(spender, alone))
-        return self.plain(replace(cell, iterations=iterations), averaged=variant.averaged)
+            cell = replace(cell, gaussians=paid_gaussians(cell.gaussians, ratio))
+        else:
+            cell = replace(cell, iterations=paid_iterations(cell.iterations, ratio))
+        return self.plain(cell, averaged=variant.averaged)
 
     def headed(self, cell: Cell, variant: Headed) -> dict[str, Any]:
         """Go on from the shared training with a head."""
@@ -179,19 +177,6 @@ class Laboratory:
         if not self.cache.has(key):
             self.cache.write(key, self.measured(cell, *self.finished(cell, averaged=averaged)))
         return self.cache.read(key)
-
-    def more_gaussians(self, cell: Cell, alone: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """A training with as many more Gaussians as take about ``seconds``: of at most ``TRIES``, the closest."""
-        tried = [alone]
-        cap = cell.gaussians * (seconds / alone["cpu_seconds"]) ** GROWTH
-        for _ in range(TRIES):
-            tried.append(self.plain(replace(cell, gaussians=max(1, round(cap)))))
-            last = tried[-1]
-            full = last["splats"] >= 0.95 * last["max_gaussians"]
-            if not full or abs(last["cpu_seconds"] / seconds - 1) <= TOLERANCE:
-                break
-            cap = paid_for(seconds, [(row["max_gaussians"], row["cpu_seconds"]) for row in tried[-2:]])
-        return min(tried[1:], key=lambda row: abs(row["cpu_seconds"] - seconds))
 
     def measured(self, cell: Cell, training: Training, spent: Seconds) -> dict[str, Any]:
         """The row of a finished training."""

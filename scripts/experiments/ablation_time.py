@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 GROWTH = 1.4
-"""First guess of how many more Gaussians a given time pays for: time grew with the power 0.7 of their number in the
-benchmarks."""
+"""Power of the time that the number of Gaussians grows with: in the benchmarks time grew with the power 0.7 of it. It
+is not searched for anew, since seconds of the same work differ from hour to hour."""
 FIFTHS = 5
 
 
@@ -40,13 +40,13 @@ class Seconds:
 def paid_iterations(iterations: int, ratio: float) -> int:
     """How many iterations ``ratio`` times the time of ``iterations`` pays for, rounded up to a fifth of them: variants
     that take nearly as long share a run, which has at least the time of each."""
-    return max(1, math.ceil(math.ceil(round(ratio * FIFTHS, 6)) * iterations / FIFTHS))
+    return max(1, math.ceil(_fifths(ratio) * iterations / FIFTHS))
 
 
-def paid_for(seconds: float, known: Sequence[tuple[float, float]]) -> float:
-    """How many Gaussians take ``seconds``, by the power law through two ``known`` pairs of number and seconds."""
-    (first, its_seconds), (second, other_seconds) = known
-    if first == second or its_seconds == other_seconds:
-        return second * (seconds / other_seconds) ** GROWTH
-    power = math.log(second / first) / math.log(other_seconds / its_seconds)
-    return second * (seconds / other_seconds) ** min(max(power, 0.5), 4.0)
+def paid_gaussians(gaussians: int, ratio: float) -> int:
+    """How many Gaussians ``ratio`` times the time of ``gaussians`` pays for, the time rounded up in the same way."""
+    return max(1, math.ceil(gaussians * (_fifths(ratio) / FIFTHS) ** GROWTH))
+
+
+def _fifths(ratio: float) -> int:
+    return math.ceil(round(ratio * FIFTHS, 6))

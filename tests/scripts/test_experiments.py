@@ -6,7 +6,6 @@ This module does not import torch, so that the processes that import the made-up
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -229,29 +228,25 @@ def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):
     assert len({key(cell, variant) for variant in variants.values()}) == len(variants) - 1
 
 
-def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was_measured():
-    paid_for = module("ablation_time").paid_for
-    assert paid_for(40.0, [(100, 10.0), (200, 20.0)]) == pytest.approx(400)
-    assert paid_for(20.0, [(100, 10.0), (400, 20.0)]) == pytest.approx(400)
-    assert paid_for(20.0, [(100, 10.0), (100, 10.0)]) > 200
+@pytest.mark.parametrize(("ratio", "gaussians"), [(1.0, 1000), (1.03, 1291), (1.2, 1291), (1.24, 1602), (2.0, 2640)])
+def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was_measured(ratio, gaussians):
+    assert module("ablation_time").paid_gaussians(1000, ratio) == gaussians
 
 
-@pytest.mark.parametrize(("most", "tried", "kept"), [(10_000, [264, 400], 400), (200, [264], 264)])
-def test_more_gaussians_are_tried_until_they_take_as_long_or_there_are_no_more(tmp_path, most, tried, kept):
+@pytest.mark.parametrize(
+    ("name", "iterations", "gaussians"),
+    [("alone-time", 56, 100), ("alone-gaussians", 40, 161), ("alone-double", 80, 100)],
+)
+def test_plain_splatting_gets_time_as_iterations_or_as_gaussians(tmp_path, monkeypatch, name, iterations, gaussians):
     learning, plan = module("ablation_learning"), module("ablation_plan")
-    caps = []
-
-    def plain(cell):
-        caps.append(cell.gaussians)
-        grown = min(cell.gaussians, most)
-        return {"splats": grown, "max_gaussians": cell.gaussians, "cpu_seconds": 10 * math.sqrt(grown / 100)}
-
     cell = plan.Cell(plan.Capture("/here/a", "a", 9, 1000, ((64, 48),), 64), "every8", 0, 40, 10, 100)
-    laboratory = learning.Laboratory(module("ablation_cache").Cache(tmp_path), "code")
-    object.__setattr__(laboratory, "plain", plain)
-    found = laboratory.more_gaussians(cell, plain(cell), 20.0)
-    assert caps[1:] == tried
-    assert found["max_gaussians"] == kept
+    run = plan.runs_of(cell, [module("ablation_variants").VARIANTS[name]])[-1]
+    cache = module("ablation_cache").Cache(tmp_path)
+    for key, seconds in zip(run.spenders, (10.0, 12.5), strict=False):
+        cache.write(key, row(seconds=seconds, parameters=5 if seconds > 10 else None))
+    monkeypatch.setattr(learning.Laboratory, "plain", lambda laboratory, cell, averaged: {"cell": cell})
+    given = learning.Laboratory(cache, "code").row(run)["cell"]
+    assert (given.iterations, given.gaussians) == (iterations, gaussians)
 
 
 @pytest.mark.parametrize(

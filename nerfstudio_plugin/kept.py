@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from nerfstudio_plugin.plus_config import PhotoOptions
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, same_pose
 from qsplat.io.packed_photos import PackedPhotos, pack_masks, pack_photos
 from qsplat.io.scene import View
 from qsplat.training.targets import Target
-
-SAME = 1e-5
-"""Difference, relative to their size, up to which two poses are the same."""
 
 
 class KeptGaussians(nn.Module):
@@ -101,9 +98,7 @@ class KeptPhotos(nn.Module):
     def index_of(self, camera: Camera) -> int | None:
         """The photo that was taken from where ``camera`` is, of several the one of the most similar lens, at any
         resolution; None if there is none. Lenses may differ a little: nerfstudio changes those with distortion."""
-        pose = camera.cam_from_world.to(self.poses)
-        moved = (self.poses - pose).abs().amax((1, 2)) / (1 + pose.abs().max())
-        (here,) = (moved < SAME).nonzero(as_tuple=True)
+        (here,) = same_pose(self.poses, camera.cam_from_world.to(self.poses)).nonzero(as_tuple=True)
         if not len(here):
             return None
         lens = self.lenses.new_tensor(_lens(camera))

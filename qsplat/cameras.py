@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+SAME = 1e-5
+"""Difference, relative to their size, up to which two poses are the same."""
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,8 @@ class Camera:
         y = (pixels[..., 1] - self.cy) / self.fy
         rays = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ self.cam_from_world[:3, :3]
         return torch.nn.functional.normalize(rays, dim=-1)
+
+
+def same_pose(poses: Float[Tensor, "n 4 4"], pose: Float[Tensor, "4 4"]) -> Bool[Tensor, " n"]:
+    """Which of ``poses`` are ``pose``, but for rounding."""
+    return (poses - pose).abs().amax((1, 2)) < SAME * (1 + pose.abs().max())

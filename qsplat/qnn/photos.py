@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from qsplat.cameras import Camera
+from qsplat.cameras import Camera, same_pose
 from qsplat.qnn.queries import pixel_queries
 from qsplat.qnn.warp import Photo, Sums, Trust, agreement, angles_between, warp
 from qsplat.reprojection import reproject, sample, world_points
@@ -99,17 +99,19 @@ class PhotoQueries:
         self._photos = [_photo(source) for source in sources]
         self._landmarks = _landmarks(sources)
         centers = torch.stack([camera.center for camera in self.cameras])
+        self._poses = torch.stack([camera.cam_from_world for camera in self.cameras])
         self._lines = functional.normalize(centers[:, None] - self._landmarks, dim=-1)
         seen = [_visibility(photo, self._landmarks, self.config.tolerance) for photo in self._photos]
         self._seen = torch.stack(seen)
-        self._neighbours = float(_angle_between_neighbours(self._lines, self._seen))
+        self._neighbours = float(_angle_between_neighbours(self._lines, self._seen, self._poses))
         self._trust = Trust(self.config.tolerance, self.config.angle * self._neighbours)
 
     def without(self, index: int | None) -> PhotoQueries:
         """The same queries without photo ``index``, for the view that is that photo; with all photos if None.
 
-        No pixel of that photo is read, so that the view is seen as one that was held out. What stays of it is geometry:
-        the points by which overlap is judged come from the depths of all views.
+        No pixel of that photo is read, nor of another one of the same pose, as from a tripod, so that the view is seen
+        as one that was held out. What stays of them is geometry: the points by which overlap is judged come from the
+        depths of all views.
         """
         other = copy.copy(self)
         other._left_out, other._latest = index, None
@@ -137,7 +139,7 @@ class PhotoQueries:
         angles = angles_between(functional.normalize(camera.center - self._landmarks, dim=-1), self._lines)
         shown = (self._seen * in_view * self._trust.nearness(angles)).sum(1)
         if self._left_out is not None:
-            shown[self._left_out] = 0
+            shown[same_pose(self._poses, self._poses[self._left_out])] = 0
         order = torch.argsort(shown, descending=True, stable=True)
         order = order[shown[order] > 0]
         first, following = order[: self.config.count], order[self.config.count : self.config.count + 1]
@@ -201,15 +203,17 @@ def _visibility(photo: Photo, points: Float[Tensor, "m 3"], tolerance: float) ->
     return (there.inside * agreement(there.depth, depth, tolerance))[0]
 
 
-def _angle_between_neighbours(lines: Float[Tensor, "n m 3"], seen: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
-    """Median over the photos of the angle in radians to the nearest other one, as the landmarks see it: ``lines`` are
-    the unit vectors from the landmarks to the photos."""
+def _angle_between_neighbours(
+    lines: Float[Tensor, "n m 3"], seen: Float[Tensor, "n m"], poses: Float[Tensor, "n 4 4"]
+) -> Float[Tensor, ""]:
+    """Median over the photos of the angle in radians to the nearest one of another pose, as the landmarks see it:
+    ``lines`` are the unit vectors from the landmarks to the photos."""
     nearest = []
     for index, line in enumerate(lines):
         common = seen[index] * seen
         angles = (common * angles_between(line, lines)).sum(1) / common.sum(1).clamp_min(1e-6)
         angles[common.sum(1) < 1] = torch.inf
-        angles[index] = torch.inf
+        angles[same_pose(poses, poses[index])] = torch.inf
         nearest.append(angles.min())
     nearest = torch.stack(nearest)
     known = nearest[nearest.isfinite()]

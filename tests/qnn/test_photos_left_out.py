@@ -36,6 +36,31 @@ def test_leaving_a_photo_out_is_like_not_having_it():
     assert (residual(first) - residual(second))[first[..., 3] > 0.5].abs().mean() < 2e-3
 
 
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_of_photos_of_one_pose_none_is_read_by_the_view_of_another(zoom: float):
+    """A view is told by neither of two photos from a tripod, as it cannot be said which of them it is."""
+    twin = replace(ROW[4], fx=zoom * ROW[4].fx, fy=zoom * ROW[4].fy)
+    sources = [source(one) for one in (*ROW, twin)]
+    poisoned = [
+        replace(one, residual=torch.full_like(one.residual, math.nan)) if index in (4, 9) else one
+        for index, one in enumerate(sources)
+    ]
+    for index in (4, 9):
+        channels = told(PhotoQueries(poisoned).without(index), ROW[4])
+        assert torch.equal(channels, told(PhotoQueries(sources).without(index), ROW[4]))
+        assert channels[..., 3].max() > 0.5, "the others are read"
+    assert told(PhotoQueries(poisoned).without(3), ROW[4]).isnan().any(), "the view of another photo reads both"
+
+
+def test_photos_that_are_there_twice_are_as_far_from_their_neighbours_as_once():
+    sources, camera = [source(one) for one in ROW], eye(0.06, 0.05)
+    once = told(PhotoQueries(sources, PhotoConfig(count=8)), camera)
+    twice = told(PhotoQueries(sources + sources, PhotoConfig(count=16)), camera)
+    seen = once[..., 3] > 0.5
+    assert (twice[..., 3] > 0.5)[seen].float().mean() > 0.99
+    assert (residual(once) - residual(twice))[seen].abs().mean() < 2e-3
+
+
 def test_leaving_none_out_again_gives_all_photos_back():
     queries = PhotoQueries([source(one) for one in ROW])
     before = told(queries, ROW[4])

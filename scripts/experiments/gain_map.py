@@ -1,8 +1,11 @@
 """Where the gain of a run's head sits: does it sharpen, correct colours, or remember?
 
     python scripts/experiments/gain_map.py --load-config outputs/.../config.yml --json FILE.json --figures DIR
+                                           [--before outputs/.../config.yml]
 
-Compares the images of a finished run of ns-train before its head and after it, on held-out and on training views:
+Compares the images of a finished run of ns-train before its head and after it, on held-out and on training views.
+Before the head are the images of the first set of Gaussians of that run or, with --before, those of another run, such
+as one of plain splatting that trained for as long:
 
 - spectra of the error before and after, and the share of energy above half the Nyquist frequency;
 - the gain by octave of frequency, what the slow part of the residual gains alone, and what its sharp parts gain;
@@ -20,7 +23,8 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +32,10 @@ import tyro
 
 if TYPE_CHECKING:
     from gain_verdict import Verdict
-    from gain_views import GainMap
+    from gain_views import GainMap, Render
 
     from nerfstudio_plugin.runs import Run
+    from qsplat.cameras import Camera
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class Options:
     ]
     json: Annotated[Path, tyro.conf.arg(help="JSON file to write", metavar="FILE.json")]
     figures: Annotated[Path, tyro.conf.arg(help="folder for the pictures", metavar="DIR")]
+    before: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="config.yml of another run of the same capture, whose images count as those before the head"
+        ),
+    ] = None
     max_pictures: Annotated[int, tyro.conf.arg(help="held-out views to show the residual of; 0 for none")] = 3
 
 
@@ -49,7 +60,7 @@ def map_run(options: Options) -> tuple[GainMap, Verdict]:
     """Measure, write, and return what was found.
 
     Raises:
-        ValueError: the run cannot be loaded, holds no view out, or its head changes nothing.
+        ValueError: a run cannot be loaded or holds no view out, the two have other views, or the head changes nothing.
         BackendUnavailable: nothing on this machine can rasterize.
     """
     _check(options)
@@ -64,24 +75,54 @@ def map_run(options: Options) -> tuple[GainMap, Verdict]:
     run = load_run(options.load_config)
     if not run.held_out:
         raise ValueError(f"{run.facts.scene} holds nothing out: train with held-out views (every 8th by default)")
-    background = run.background
-    found = map_gain(run.render_measured, run.training_views(), run.views, background=background)
+    other = None if options.before is None else load_run(options.before)
+    render, background = _render(run, other), run.background
+    found = map_gain(render, run.training_views(), run.views, background=background)
     said = verdict(found)
     chosen = range(0, len(run.views), max(1, -(-len(run.views) // max(1, options.max_pictures))))
     shown = [run.views[index] for index in chosen][: options.max_pictures]
-    write_figures(options.figures, found, [(view.name, seen(run.render_measured, view, background)) for view in shown])
+    write_figures(options.figures, found, [(view.name, seen(render, view, background)) for view in shown])
     with written_whole(options.json) as temporary:
-        temporary.write_text(json.dumps(as_json(run, found, said), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(as_json(run, other, found, said), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     return found, said
 
 
-def as_json(run: Run, found: GainMap, said: Verdict) -> dict[str, Any]:
+def _render(run: Run, other: Run | None) -> Render:
+    """The images of ``run``, before its head those of ``other`` if there is one.
+
+    Raises:
+        ValueError: their views are not the same.
+    """
+    if other is None:
+        return run.render_measured
+    for views, others in ((run.views, other.views), (run.training_views(), other.training_views())):
+        if len(views) != len(others) or not all(
+            map(_same_view, (view.camera for view in views), (view.camera for view in others))
+        ):
+            raise ValueError(
+                f"--before is a run of {other.facts.scene} whose views are not those of --load-config: train both on "
+                "the same capture, with the same options of the data"
+            )
+    return lambda camera: replace(run.render_measured(camera), rgb_base=other.render_measured(camera).rgb)
+
+
+def _same_view(camera: Camera, other: Camera) -> bool:
+    from qsplat.cameras import same_pose
+
+    lenses = ((one.fx, one.fy, one.cx, one.cy, one.width, one.height) for one in (camera, other))
+    return bool(same_pose(camera.cam_from_world[None], other.cam_from_world)) and all(map(isclose, *lenses))
+
+
+def as_json(run: Run, other: Run | None, found: GainMap, said: Verdict) -> dict[str, Any]:
     """Everything that was found, as JSON can hold it."""
     from gain_parts import OCTAVES
     from gain_verdict import LEAST_GAIN, LEAST_KEPT, MAIN_SHARE
 
     return {
         **asdict(run.facts),
+        "before": None if other is None else asdict(other.facts),
         "octaves_begin_at": OCTAVES,
         "held_out": found.held_out.as_json(),
         "train": found.train.as_json(),

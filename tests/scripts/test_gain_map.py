@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -353,6 +354,29 @@ def test_pictures_of_residuals_can_be_left_out(gain, options):
     assert not (options.figures / "residuals.png").exists()
 
 
+def test_the_images_before_the_head_may_be_those_of_another_run(
+    gain, options: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from nerfstudio_plugin import runs
+
+    alone, _ = gain.map.map_run(options)
+    run, other = (runs.load_run(options.load_config) for _ in range(2))
+    with torch.no_grad():
+        other.model.gauss_params["features_dc"] += 0.5
+        other.model.qnn.stages[-1].bias.zero_()
+    monkeypatch.setattr(runs, "load_run", lambda config: other if "other" in str(config) else run)
+    options = replace(options, before=Path("other.yml"))
+    found, _ = gain.map.map_run(options)
+    for view, before in zip(found.held_out.views, alone.held_out.views, strict=True):
+        assert view.parts.psnr == before.parts.psnr
+        assert abs(view.parts.psnr_base - before.parts.psnr_base) > 0.1
+    assert json.loads(options.json.read_text())["before"]["method"] == "qsplat"
+    turned = [replace(view, camera=view.camera.resized(8, 8)) for view in other.views]
+    other.__dict__["views"] = tuple(turned)
+    options.json.unlink()
+    assert "views are not those of --load-config: train both" in refusal(gain, options, monkeypatch, capsys)
+
+
 def test_training_views_are_the_photos_of_the_training(gain, run, request):
     from nerfstudio_plugin.runs import load_run
 
@@ -366,6 +390,7 @@ def test_training_views_are_the_photos_of_the_training(gain, run, request):
 
 def refusal(gain, options, monkeypatch, capsys):
     values = ["--load-config", str(options.load_config), "--json", str(options.json), "--figures", str(options.figures)]
+    values += [] if options.before is None else ["--before", str(options.before)]
     monkeypatch.setattr(sys, "argv", ["gain_map.py", *values, "--max-pictures", str(options.max_pictures)])
     before = {path for path in options.json.parent.parent.rglob("*") if path.is_file()}
     assert gain.map.main() == 1

@@ -152,7 +152,7 @@ class Laboratory:
         if variant.photos:
             from ablation_plus import with_photos
 
-            config = PlusConfig(base=base_config(cell), photos=PhotoConfig(variant.photos))
+            config = PlusConfig(base=base_config(cell), photos=PhotoConfig(variant.photos, **variant.trust))
             (model, said), spent = spent.doing(partial(with_photos, model, scene, variant, config, witness))
         networks: list[QNN] = [] if model.head is None else [model.head]
         if variant.features:

@@ -17,7 +17,7 @@ from holdouts import HoldOut
 
 NAMING = {"name", "group", "sentence", "time_of", "like", "start"}
 """Fields of a variant that are no settings of its run."""
-WHERE_GIVEN = {"averaged", "on", "unseen", "weighed", "features", "covered"}
+WHERE_GIVEN = {"averaged", "on", "unseen", "weighed", "features", "covered", "trust"}
 """Those that are among the settings only where they make a difference."""
 
 
@@ -194,6 +194,7 @@ def _plus_settings(cell: Cell, variant: Plus) -> dict[str, Any]:
         own |= {"weighed": True}
     if variant.photos:
         config = PlusConfig()
+        own |= {"trust": dict(variant.trust)} if variant.trust else {}
         own["defaults"] = {name: asdict(config)[name] for name in ("head", "photos", "head_steps", "crop_share")}
     if variant.features:
         own |= {"features": variant.features, "feature_steps": cell.head_iterations}

@@ -83,7 +83,8 @@ class Plus:
     iterations, and the last does not see every ``unseen``-th photo before its last tenth; and a head that reads
     ``photos`` photos, none of them where that is 0. With ``quality`` these are JPEGs of it, and with ``side`` of no
     more pixels a side. ``weighed``, the sets count as far as photos agree with them. With ``features``, a network that
-    reads so many learnt channels of them corrects the mean of the sets before photos do.
+    reads so many learnt channels of them corrects the mean of the sets before photos do. ``trust`` changes what
+    ``PhotoConfig`` has besides the number of photos.
 
     Raises:
         ValueError: a single set, or no photos, to be weighed; or features of sets that are weighed, or of photos that
@@ -101,6 +102,7 @@ class Plus:
     unseen: int = 8
     weighed: bool = False
     features: int = 0
+    trust: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.weighed and (self.sets < 2 or not self.photos):
@@ -239,8 +241,18 @@ _PLUS: tuple[Variant, ...] = (
     ),
     Plus("plus-3", "photo-parts", "as plus-unweighed, with three sets of Gaussians", sets=3),
     *(
-        Plus(f"plus-photos-{count}", "photo-parts", f"one set, and {count} photos instead of 8", 1, count, unseen=0)
-        for count in (2, 4)
+        Plus(f"plus-photos-{count}", "trust", f"as plus-unweighed, with {count} photos instead of 8", photos=count)
+        for count in (4, 16)
+    ),
+    *(
+        Plus(
+            f"plus-{name}-{value}",
+            "trust",
+            f"as plus-unweighed, with {name} {value} instead of {usual}",
+            trust={name: value},
+        )
+        for name, usual, values in (("angle", 1.0, (0.5, 2.0)), ("tolerance", 0.1, (0.03, 0.3)))
+        for value in values
     ),
 )
 _WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"crop_share": 1.0})

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,30 @@ def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(name, tmp_path,
     assert row["film"]["flicker_ratio"] != 1
     assert row["film"]["step_pixels"] > 0
     assert row["splats"] > alone["splats"]
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("plus", PhotoConfig()),
+        ("plus-photos-16", PhotoConfig(16)),
+        ("plus-angle-0.5", PhotoConfig(angle=0.5)),
+        ("plus-tolerance-0.3", PhotoConfig(tolerance=0.3)),
+    ],
+)
+def test_photos_are_trusted_as_the_variant_says(name: str, config: PhotoConfig, tmp_path: Path, monkeypatch: Any):
+    learning, plan, variants = (module(name) for name in ("ablation_learning", "ablation_plan", "ablation_variants"))
+    capture = module("captures").read_capture(STILLLIFE, max_side=48, holdout_every=8)
+    cell = plan.Cell(capture, "every8", 0, 8, 2, 50)
+    asked = []
+
+    def read(model: Any, scene: Any, variant: Any, plus: PlusConfig, witness: Any):
+        asked.append(plus.photos)
+        return model, {"leave_one_out": None, "photo_bytes": None}
+
+    monkeypatch.setattr(module("ablation_plus"), "with_photos", read)
+    learning.Laboratory(module("ablation_cache").Cache(tmp_path), "here").plus(cell, variants.VARIANTS[name])
+    assert asked == [config]
 
 
 def test_a_film_that_cannot_be_measured_says_why():

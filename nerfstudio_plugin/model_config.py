@@ -45,10 +45,10 @@ class QnnOptions:
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
     finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed)."""
     activation: Activation = QnnConfig.activation
-    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning. With relu
-    12 % of the units did on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on chair
-    (docs/qnn/finished.md, one seed), and after 10,000 steps 8 % on fern to 37 % on chair (docs/qnn/posthoc.md, three
-    seeds). On plush and fox both gained the same, within 0.01 dB."""
+    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
+    learn. With relu 12 % of the units never were on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on
+    chair (docs/qnn/finished.md, one seed), and after 10,000 steps 8 % on fern to 37 % on chair (docs/qnn/posthoc.md,
+    three seeds). On plush and fox both gained the same, within 0.01 dB."""
     convolution: Literal["standard", "fdconv", "cfconv"] = "standard"
     """What the convolutions between the first and the last are. fdconv: the kernel follows the image, frequency by
     frequency; whole images only. cfconv: large kernels, whose spectrum one small network gives. In short runs on fox
@@ -148,7 +148,8 @@ class SplatModelConfig(ModelConfig):
     """The network on top of the rendered image: its output is added to it, or there is none (plain splatting). In the
     last 1500 of 10,000 iterations, on crops, it gained between -0.001 and 0.006 dB over none on plush, fox, fern and
     chair (docs/qnn/every8.md, means of three seeds), and in the last 10,000 of 22,000 between -0.003 and 0.025, where
-    its time gained plain splatting between 0.10 and 0.40, as 30,800 iterations (docs/qnn/joint.md, the same)."""
+    plain splatting with 30,800 iterations, which take a little more time, gained between 0.10 and 0.40
+    (docs/qnn/joint.md, the same)."""
     qnn_options: Annotated[QnnOptions, tyro.conf.arg(name="qnn")] = field(default_factory=QnnOptions)
     """The network's size, arithmetic and time."""
     densification: Annotated[DefaultDensification | McmcDensification, tyro.conf.AvoidSubcommands] = field(

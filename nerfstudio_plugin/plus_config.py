@@ -30,8 +30,8 @@ class PhotoHeadOptions:
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. No other side was measured for
     this network."""
     activation: Activation = "leaky_relu"
-    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that no unit stops learning. relu was not
-    measured for this network."""
+    """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
+    learn. relu was not measured for this network."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     start: float = 0.9

@@ -19,8 +19,8 @@ LEGEND = (
     "hour to hour (as do those of joint trainings that share little with plain splatting), and what is given to plain "
     "splatting is rounded up to a fifth. Gap: mean distance from a held-out camera to the "
     "nearest training camera, where all cameras lie within 1 of their middle along each axis. Views of plain "
-    "splatting: trained / held out. Dead units: hidden units of the network that are at most 0 before their ReLU, leaky "
-    "or not, at every pixel looked at."
+    "splatting: trained / held out. Dead units: hidden units of the network that are at most 0 before their ReLU, "
+    "leaky or not, at every pixel looked at."
 )
 FILM_LEGEND = (
     "Flicker: what changes between three frames in a row where all show the same surface, as a multiple of that of "

@@ -105,7 +105,7 @@ def _specification(name: str, summary: str, model: SplatModelConfig, *, length: 
 
 qsplat = _specification(
     "qsplat",
-    "Gaussian splatting sharpened by a residual network, on any machine.",
+    "Gaussian splatting corrected by a residual network, on any machine.",
     _model(DefaultDensification()),
 )
 qsplat_mcmc = _specification(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-SAME = 1e-5
+SAME_POSE = 1e-5
 """Difference, relative to their size, up to which two poses are the same."""
 
 
@@ -137,4 +137,4 @@ class Camera:
 
 def same_pose(poses: Float[Tensor, "n 4 4"], pose: Float[Tensor, "4 4"]) -> Bool[Tensor, " n"]:
     """Which of ``poses`` are ``pose``, but for rounding."""
-    return (poses - pose).abs().amax((1, 2)) < SAME * (1 + pose.abs().max())
+    return (poses - pose).abs().amax((1, 2)) < SAME_POSE * (1 + pose.abs().max())

@@ -109,9 +109,9 @@ class PhotoQueries:
     def without(self, index: int | None) -> PhotoQueries:
         """The same queries without photo ``index``, for the view that is that photo; with all photos if None.
 
-        No pixel of that photo is read, nor of another one of the same pose, as from a tripod, so that the view is seen
-        as one that was held out. What stays of them is geometry: the points by which overlap is judged come from the
-        depths of all views.
+        No pixel of that photo is read, nor of another one of exactly the same pose, so that the view is seen as one
+        that was held out. What stays of them is geometry: the points by which overlap is judged come from the depths of
+        all views.
         """
         other = copy.copy(self)
         other._left_out, other._latest = index, None

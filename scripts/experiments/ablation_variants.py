@@ -87,8 +87,8 @@ class Plus:
     ``PhotoConfig`` has besides the number of photos.
 
     Raises:
-        ValueError: a single set, or no photos, to be weighed; or features of sets that are weighed, or of photos that
-            are compressed.
+        ValueError: a single set, or no photos, to be weighed; no photos to be trusted; or features of sets that are
+            weighed, or of photos that are compressed.
     """
 
     name: str
@@ -107,6 +107,8 @@ class Plus:
     def __post_init__(self) -> None:
         if self.weighed and (self.sets < 2 or not self.photos):
             raise ValueError(f"{self.name}: sets={self.sets}, photos={self.photos}: photos weigh two sets or more")
+        if self.trust and not self.photos:
+            raise ValueError(f"{self.name}: trust={dict(self.trust)} without photos: give photos, or no trust")
         if self.features and (self.weighed or self.quality is not None):
             raise ValueError(
                 f"{self.name}: features={self.features}, weighed={self.weighed}, quality={self.quality}: features are "

@@ -25,7 +25,7 @@ BEFORE, AFTER, RESIDUAL = "#8c8c8c", "#1764ab", "#c44e52"
 HELD_OUT, TRAIN = "#1764ab", "#e39c37"
 
 PARTS = {
-    "gain": "the head",
+    "gain": "the residual",
     "slow": "its residual below 1/32",
     "above_quarter_nyquist": "its residual from 1/8 on",
     "above_half_nyquist": "its residual from 1/4 on",
@@ -157,9 +157,9 @@ def _power(panel: Axes, spectra: Spectra) -> None:
     """The mean square of errors and residual in each ring up to the Nyquist frequency."""
     frequencies = spectra.before.frequencies.numpy()
     for spectrum, style in (
-        (spectra.before, {"color": BEFORE, "linewidth": 4, "label": "error before the head"}),
-        (spectra.after, {"color": AFTER, "linewidth": 1.5, "label": "error after it"}),
-        (spectra.residual, {"color": RESIDUAL, "linewidth": 1.5, "linestyle": ":", "label": "residual of the head"}),
+        (spectra.before, {"color": BEFORE, "linewidth": 4, "label": "error before"}),
+        (spectra.after, {"color": AFTER, "linewidth": 1.5, "label": "error after"}),
+        (spectra.residual, {"color": RESIDUAL, "linewidth": 1.5, "linestyle": ":", "label": "residual"}),
     ):
         panel.plot(frequencies, spectrum.energy.numpy(), **style)
     strongest = spectra.before.energy.max().item()

@@ -4,8 +4,8 @@
                                            [--before outputs/.../config.yml]
 
 Compares the images of a finished run of ns-train before its head and after it, on held-out and on training views.
-Before the head are the images of the first set of Gaussians of that run or, with --before, those of another run, such
-as one of plain splatting that trained for as long:
+Before the head are the images of the first set of Gaussians of that run or, with --before, what another run shows in
+the end, such as one of plain splatting that trained for as long. The difference of the two is called the residual:
 
 - spectra of the error before and after, and the share of energy above half the Nyquist frequency;
 - the gain by octave of frequency, what the slow part of the residual gains alone, and what its sharp parts gain;
@@ -93,8 +93,10 @@ def _render(run: Run, other: Run | None) -> Render:
     """The images of ``run``, before its head those of ``other`` if there is one.
 
     Raises:
-        ValueError: their views are not the same.
+        ValueError: their views are not the same, or what they render over.
     """
+    import torch
+
     if other is None:
         return run.render_measured
     for views, others in ((run.views, other.views), (run.training_views(), other.training_views())):
@@ -105,6 +107,11 @@ def _render(run: Run, other: Run | None) -> Render:
                 f"--before is a run of {other.facts.scene} whose views are not those of --load-config: train both on "
                 "the same capture, with the same options of the data"
             )
+    if not torch.equal(run.background.cpu(), other.background.cpu()):
+        raise ValueError(
+            f"--before renders over {other.background.tolist()} and --load-config over {run.background.tolist()}: "
+            "train both with the same --pipeline.model.background-color"
+        )
     return lambda camera: replace(run.render_measured(camera), rgb_base=other.render_measured(camera).rgb)
 
 
@@ -145,7 +152,7 @@ def print_map(found: GainMap) -> None:
     table.add_column("")
     for label, views in zip(("held-out", "training"), both, strict=True):
         table.add_column(f"{label} ({len(views.views)})", justify="right")
-    for part, label in {"psnr_base": "PSNR before the head", "psnr": "PSNR after it"}.items():
+    for part, label in {"psnr_base": "PSNR before", "psnr": "PSNR after"}.items():
         table.add_row(label, *(f"{views.mean(part):.2f}" for views in both))
     table.add_row("views that gain", *(str(views.better) for views in both))
     table.add_section()

@@ -41,7 +41,7 @@ def verdict(found: GainMap) -> Verdict:
     count = len(held_out.views)
     findings: list[Finding] = []
     said = [
-        f"The head gains {gain:+.3f} dB on held-out views ({held_out.better} of {count} better) "
+        f"The residual gains {gain:+.3f} dB on held-out views ({held_out.better} of {count} better) "
         f"and {trained:+.3f} dB on training views."
     ]
     if gain < LEAST_KEPT * trained and trained - gain >= LEAST_GAIN:

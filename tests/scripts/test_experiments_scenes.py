@@ -257,6 +257,8 @@ def test_weighed_sets_are_a_run_of_their_own():
     weighed, alike = plan.runs_of(cell, [variants.VARIANTS[name] for name in ("plus", "plus-unweighed")])
     assert weighed.key != alike.key
     assert weighed.base == alike.base
+    with pytest.raises(ValueError, match="without photos: give photos, or no trust"):
+        variants.Plus("one", "photos", "no photos", photos=0, trust={"angle": 2.0})
     with pytest.raises(ValueError, match="sets=1, photos=8"):
         variants.Plus("one", "photos", "nothing to weigh", sets=1, weighed=True)
 

@@ -96,13 +96,14 @@ class QnnOptions:
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.
     frozen: they no longer move; their images are drawn once and kept, and the network alone learns. joint and detached
-    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.004 dB (docs/qnn/start.md, one
-    seed). On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
+    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.03 dB (docs/qnn/start.md, one seed).
+    On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
     on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on
-    at 0, 50, 75, 85 and 90 % differed as runs of different seeds do (docs/qnn/start.md: one seed, at 0 three). A
-    switch-on before densification.stop ends densification, which can cost more: see densification.with-head."""
+    at 50, 75, 85 and 90 % of 10,000 gained -0.07 to 0.07 dB (docs/qnn/start.md, one seed), and those from 0 on differed
+    as runs of different seeds do (the same, three seeds). A switch-on before densification.stop ends densification,
+    which can cost more: see densification.with-head."""
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,

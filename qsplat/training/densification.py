@@ -57,8 +57,8 @@ class DefaultDensification:
     0.1 cost plush 0.9 dB and fern 9.4, and 0.5 cost fern 1.0 (docs/qnn.md, one seed)."""
     with_head: bool = False
     """Go on after the network's switch-on, unless that freezes the Gaussians; otherwise densification ends there at the
-    latest. After a switch-on at 25 % runs that went on gained -0.013 dB over plain splatting on plush and 0.576 on fox,
-    and those that did not -0.229 and -0.007 (docs/qnn/start.md, one seed)."""
+    latest. After a switch-on at 25 % runs that went on gained 0.304 dB over plain splatting on plush and -0.111 on fox,
+    and those that did not -0.008 and -0.522 (docs/qnn/start.md, one seed)."""
 
     def __post_init__(self) -> None:
         _check_cap(self.max_gaussians)

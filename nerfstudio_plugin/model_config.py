@@ -96,8 +96,8 @@ class QnnOptions:
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.
     frozen: they no longer move; their images are drawn once and kept, and the network alone learns. joint and detached
-    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.03 dB (docs/qnn/start.md, one seed).
-    On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
+    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.03 dB (docs/qnn/start.md, one
+    seed). On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
     on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on

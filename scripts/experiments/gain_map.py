@@ -99,10 +99,8 @@ def _render(run: Run, other: Run | None) -> Render:
 
     if other is None:
         return run.render_measured
-    for views, others in ((run.views, other.views), (run.training_views(), other.training_views())):
-        if len(views) != len(others) or not all(
-            map(_same_view, (view.camera for view in views), (view.camera for view in others))
-        ):
+    for own, others in ((run.cameras(), other.cameras()), (run.training_cameras(), other.training_cameras())):
+        if len(own) != len(others) or not all(map(_same_view, own, others)):
             raise ValueError(
                 f"--before is a run of {other.facts.scene} whose views are not those of --load-config: train both on "
                 "the same capture, with the same options of the data"

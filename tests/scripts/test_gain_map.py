@@ -372,7 +372,7 @@ def test_the_images_before_the_head_may_be_those_of_another_run(
         assert abs(view.parts.psnr_base - before.parts.psnr_base) > 0.1
     assert json.loads(options.json.read_text())["before"]["method"] == "qsplat"
     options.json.unlink()
-    views, background = other.views, other.model.background_color.clone()
+    cameras, background = other.cameras(), other.model.background_color.clone()
 
     def said():
         return refusal(gain, options, monkeypatch, capsys)
@@ -381,15 +381,15 @@ def test_the_images_before_the_head_may_be_those_of_another_run(
         return replace(camera, cam_from_world=camera.cam_from_world + torch.tensor([[0, 0, 0, 0.01]] * 3 + [[0] * 4]))
 
     for change in (moved, lambda camera: camera.resized(8, 8), lambda camera: replace(camera, fx=1.1 * camera.fx)):
-        other.__dict__["views"] = tuple(replace(view, camera=change(view.camera)) for view in views)
+        monkeypatch.setattr(other.photos, "evaluated_cameras", lambda change=change: [*map(change, cameras)])
         assert "views are not those of --load-config: train both" in said()
-    other.__dict__["views"] = views[:-1]
+    monkeypatch.setattr(other.photos, "evaluated_cameras", lambda: cameras[:-1])
     assert "views are not those of --load-config: train both" in said()
-    other.__dict__["views"] = views
+    monkeypatch.setattr(other.photos, "evaluated_cameras", lambda: cameras)
     other.model.background_color = 1 - background
     assert "--before renders over [1.0, 1.0, 1.0] and --load-config over [0.0, 0.0, 0.0]: train both" in said()
     other.model.background_color = background
-    monkeypatch.setattr(other.photos, "training_views", lambda device: [*run.training_views()][1:])
+    monkeypatch.setattr(other.photos, "training_cameras", lambda: run.training_cameras()[1:])
     assert "views are not those of --load-config: train both" in said()
 
 

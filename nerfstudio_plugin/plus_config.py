@@ -55,6 +55,8 @@ class PhotoOptions:
     angle: float = PhotoConfig.angle
     """Angle between two lines of sight at which it is, in units of that between neighbouring photos. No other number
     was measured."""
+    fade: bool = PhotoConfig.fade
+    """A photo fades out before another one takes its place."""
     quality: int = QUALITY
     """Quality of the photos in the checkpoint: that of JPEG, 1 to 99, or 100 for WebP, which loses nothing. 98 cost
     0.08 dB at most, 90 0.03 to 0.56 dB, most where the Gaussians lack least. Renderings without noise take fewer bytes
@@ -72,7 +74,7 @@ class PhotoOptions:
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""
-        return PhotoConfig(count=self.count, tolerance=self.tolerance, angle=self.angle)
+        return PhotoConfig(count=self.count, tolerance=self.tolerance, angle=self.angle, fade=self.fade)
 
 
 @dataclass

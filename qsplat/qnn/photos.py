@@ -34,6 +34,8 @@ class PhotoConfig:
         tolerance: disagreement of two depths, as a share of them, at which a pixel is seen with a weight of 1/e.
         angle: angle between two lines of sight at which a photo's weight is 1/e, in units of that between neighbours:
             the median over the photos of the angle to the nearest other one.
+        fade: a photo counts by how much more of the view it shows than the first one that is not chosen; if not, photos
+            that are chosen count alike, and come and go at once where the camera moves on.
 
     Raises:
         ValueError: a number that none of them can be.
@@ -42,6 +44,7 @@ class PhotoConfig:
     count: int = 8
     tolerance: float = 0.1
     angle: float = 1.0
+    fade: bool = True
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -143,6 +146,8 @@ class PhotoQueries:
         order = torch.argsort(shown, descending=True, stable=True)
         order = order[shown[order] > 0]
         first, following = order[: self.config.count], order[self.config.count : self.config.count + 1]
+        if not self.config.fade:
+            return first, torch.ones_like(shown[first])
         return first, 1 - shown[following].sum() / shown[first]
 
     @torch.no_grad()

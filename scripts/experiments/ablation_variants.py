@@ -102,7 +102,7 @@ class Plus:
     unseen: int = 8
     weighed: bool = False
     features: int = 0
-    trust: Mapping[str, float] = field(default_factory=dict)
+    trust: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.weighed and (self.sets < 2 or not self.photos):
@@ -256,6 +256,7 @@ _PLUS: tuple[Variant, ...] = (
         for name, usual, values in (("angle", 1.0, (0.5, 2.0)), ("tolerance", 0.1, (0.03, 0.3)))
         for value in values
     ),
+    Plus("plus-abrupt", "trust", "as plus-unweighed, with photos that come and go at once", trust={"fade": False}),
 )
 _WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"crop_share": 1.0})
 _CROPS: tuple[Variant, ...] = (

@@ -213,6 +213,7 @@ def test_two_sets_are_filmed_and_their_base_is_the_first_of_them(name, tmp_path,
         ("plus-photos-16", PhotoConfig(16)),
         ("plus-angle-0.5", PhotoConfig(angle=0.5)),
         ("plus-tolerance-0.3", PhotoConfig(tolerance=0.3)),
+        ("plus-abrupt", PhotoConfig(fade=False)),
     ],
 )
 def test_photos_are_trusted_as_the_variant_says(name: str, config: PhotoConfig, tmp_path: Path, monkeypatch: Any):

@@ -17,6 +17,7 @@ from nerfstudio_plugin.plus_config import PhotoOptions
 from nerfstudio_plugin.plus_model import QsplatPlusModel
 from nerfstudio_plugin.runs import load_run
 from qsplat.io.ply import read_gaussians
+from qsplat.qnn.photos import PhotoConfig
 from qsplat.training.averaging import Averager
 from qsplat.training.unseen import unseen_photos
 
@@ -285,10 +286,12 @@ def test_the_options_are_those_of_the_command_line():
 
     default = all_methods["qsplat-plus"]
     given = {"sets": "3", "qnn.layers": "2", "qnn.start": "0.8", "photos.count": "4", "photos.max-side": "200"}
+    given |= {"photos.tolerance": "0.2", "photos.angle": "0.5", "photos.fade": "False"}
     words = [word for name, value in given.items() for word in (f"--pipeline.model.{name}", value)]
     parsed = tyro.cli(tyro.conf.FlagConversionOff[type(default)], default=default, args=words).pipeline.model
     assert (parsed.sets, parsed.network().layers, parsed.schedule(10).head_start) == (3, 2, 8)
-    assert (parsed.photos.config().count, parsed.photos.max_side) == (4, 200)
+    assert parsed.photos.config() == PhotoConfig(count=4, tolerance=0.2, angle=0.5, fade=False)
+    assert parsed.photos.max_side == 200
     for word in ("--pipeline.model.qnn.mode", "--pipeline.model.qnn"):
         with pytest.raises(SystemExit):
             tyro.cli(tyro.conf.FlagConversionOff[type(default)], default=default, args=[word, "none"])

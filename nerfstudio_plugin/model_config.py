@@ -68,8 +68,9 @@ class QnnOptions:
     """Arithmetic of the convolutions: auto takes bf16 where the processor has instructions for it."""
     input: Input = QnnConfig.input
     """What the network sees: the rendered image, the queries, or both. Its output is added to the rendered image in any
-    case. On finished Gaussians of plush the image alone and both gained 0.02 dB, the queries alone 0.05; on those of
-    fox, fern and chair none did (docs/qnn/finished.md, one seed)."""
+    case. On finished Gaussians of plush the queries alone and both gained 0.04 dB and the image alone 0.01, on those
+    of fox none more than 0.004 (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing
+    (docs/qnn/finished.md, one seed)."""
     query: QueryKind = QnnConfig.query
     """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
     scene, by the rendered depth. rays: from where and in which direction it looks.
@@ -78,20 +79,20 @@ class QnnOptions:
     same (docs/experiments.md)."""
     encoding: Literal["identity", "positional", "fourier"] = "identity"
     """How the queries are written. identity: as they are. positional: with sines and cosines of doubling frequencies,
-    as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush positional gained
-    0.07 dB, fourier 0.08 with a scale of 1 and 0.02 with one of 10, and identity 0.02; on those of fox, fern and chair
-    none gained more than 0.005 (docs/qnn/finished.md, one seed)."""
+    as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush identity and
+    positional gained 0.04 dB, and fourier with a scale of 1 0.03; on those of fox none gained more than 0.003
+    (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing (docs/qnn/finished.md, one seed)."""
     octaves: int = Positional.octaves
-    """Frequencies of the positional encoding, each twice the one before. 10 of them gained 0.07 dB on finished
-    Gaussians of plush, and nothing on those of fox, fern and chair (docs/qnn/finished.md, one seed); no other number
-    was measured."""
+    """Frequencies of the positional encoding, each twice the one before. What encoding says was measured with 10, and
+    no other number was."""
     fourier_features: int = Fourier.features
     """Random frequencies of the Fourier encoding; each adds two channels to what the network sees. What fourier-scale
     says was measured with 64, and no other number was."""
     fourier_scale: float = Fourier.scale
     """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide. 10 is the
-    paper's, as far as known. On finished Gaussians of plush 1 gained 0.076 dB and 10 gained 0.016; on those of fox and
-    fern 1 gained 0.005 and 10 nothing (docs/qnn/finished.md, one seed)."""
+    paper's, as far as known. On finished Gaussians of plush 1 gained 0.03 dB, with which seeds differ as much
+    (docs/qnn/inputs.md, three seeds); with one seed 1 gained 0.076 and 10 gained 0.016, and on fox and fern 1 gained
+    0.005 and 10 nothing (docs/qnn/finished.md)."""
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.

@@ -80,8 +80,9 @@ class QnnOptions:
     encoding: Literal["identity", "positional", "fourier"] = "identity"
     """How the queries are written. identity: as they are. positional: with sines and cosines of doubling frequencies,
     as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush identity and
-    positional gained 0.04 dB, and fourier with a scale of 1 0.03; on those of fox none gained more than 0.003
-    (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing (docs/qnn/finished.md, one seed)."""
+    positional gained 0.04 dB, and fourier of scale 1 gained 0.03; on those of fox none gained more than 0.003
+    (docs/qnn/inputs.md, three seeds), and on those of fern and chair none more than 0.005 (docs/qnn/finished.md, one
+    seed)."""
     octaves: int = Positional.octaves
     """Frequencies of the positional encoding, each twice the one before. What encoding says was measured with 10, and
     no other number was."""
@@ -90,9 +91,9 @@ class QnnOptions:
     says was measured with 64, and no other number was."""
     fourier_scale: float = Fourier.scale
     """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide. 10 is the
-    paper's, as far as known. On finished Gaussians of plush 1 gained 0.03 dB, with which seeds differ as much
-    (docs/qnn/inputs.md, three seeds); with one seed 1 gained 0.076 and 10 gained 0.016, and on fox and fern 1 gained
-    0.005 and 10 nothing (docs/qnn/finished.md)."""
+    paper's, as far as known. On finished Gaussians of 22,000 iterations 1 gained 0.03 dB on plush, by which
+    seeds differ, and nothing on fox (docs/qnn/inputs.md, three seeds); on those of 10,000 1 gained 0.076 and 10 gained
+    0.016 on plush, and neither more than 0.005 on fox and fern (docs/qnn/finished.md, one seed)."""
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.

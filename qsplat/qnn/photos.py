@@ -34,8 +34,8 @@ class PhotoConfig:
         tolerance: disagreement of two depths, as a share of them, at which a pixel is seen with a weight of 1/e.
         angle: angle between two lines of sight at which a photo's weight is 1/e, in units of that between neighbours:
             the median over the photos of the angle to the nearest other one.
-        fade: a photo counts by how much more of the view it shows than the first one that is not chosen; if not, photos
-            that are chosen count alike, and come and go at once where the camera moves on.
+        fade: a photo has a weight by how much more of the view it shows than the first one that is not chosen; if not,
+            this weight is 1 for all that are chosen, which come and go at once where the camera moves on.
 
     Raises:
         ValueError: a number that none of them can be.
@@ -71,9 +71,9 @@ class PhotoQueries:
     """What the photos nearest to a view say about its pixels.
 
     Of each photo the residual (photo minus image of the Gaussians) is sampled where the pixel's surface lies in it. A
-    photo counts at a pixel by the agreement of the two depths, by the angle between the two lines of sight, and by how
-    much of the view it shows, less what the first photo that was not chosen shows: where the camera moves on and
-    another photo takes its place, its weight has gone to zero. The channels do not depend on the order of the photos:
+    photo counts at a pixel by the agreement of the two depths, by the angle between the two lines of sight, and, where
+    photos fade, by how much of the view it shows, less what the first photo that was not chosen shows: where the camera
+    moves on and another photo takes its place, its weight has gone to zero. The channels do not depend on the order of the photos:
 
         0..2  weighted mean of the residuals, times the confidence, times SCALE
         3     confidence w / (w + 1/10) for the sum w of the weights

@@ -73,7 +73,8 @@ class PhotoQueries:
     Of each photo the residual (photo minus image of the Gaussians) is sampled where the pixel's surface lies in it. A
     photo counts at a pixel by the agreement of the two depths, by the angle between the two lines of sight, and, where
     photos fade, by how much of the view it shows, less what the first photo that was not chosen shows: where the camera
-    moves on and another photo takes its place, its weight has gone to zero. The channels do not depend on the order of the photos:
+    moves on and another photo takes its place, its weight has gone to zero. The channels do not depend on the order of
+    the photos:
 
         0..2  weighted mean of the residuals, times the confidence, times SCALE
         3     confidence w / (w + 1/10) for the sum w of the weights

@@ -256,9 +256,7 @@ _PLUS: tuple[Variant, ...] = (
         for name, usual, values in (("angle", 1.0, (0.5, 2.0)), ("tolerance", 0.1, (0.03, 0.3)))
         for value in values
     ),
-    Plus(
-        "plus-abrupt", "trust", "as plus, with photos that come and go at once", weighed=True, trust={"fade": False}
-    ),
+    Plus("plus-abrupt", "trust", "as plus, with photos that come and go at once", weighed=True, trust={"fade": False}),
 )
 _WHOLE = Headed("whole", "crops", "the head learns on whole images", schedule={"crop_share": 1.0})
 _CROPS: tuple[Variant, ...] = (

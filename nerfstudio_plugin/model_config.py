@@ -111,8 +111,9 @@ class QnnOptions:
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
     where a network on whole images makes an iteration 6 to 8 times as long; in runs of 2000 iterations a network that
     was trained on crops gained nothing that could be measured, and one on whole images 0.05 dB on plush and at most
-    0.01 on fox and fern (docs/performance.md, three seeds). On finished Gaussians of plush whole images gained 0.028 dB
-    and crops of 0.16 gained 0.023; on those of fox neither gained (docs/qnn/finished.md, one seed)."""
+    0.01 on fox and fern (docs/performance.md, three seeds). In one run of 13,300 iterations on plush a network on whole
+    images gained 0.12 dB, for 2.7 times the time (docs/qnn.md). On finished Gaussians of plush whole images gained
+    0.028 dB and crops of 0.16 gained 0.023; on those of fox neither gained (docs/qnn/finished.md, one seed)."""
     rate: float = Schedule.head_rate
     """Learning rate of the network at its switch-on. On finished Gaussians of plush and fox 1e-4 and 3e-4 gained the
     same within 0.01 dB; 1e-3 gained 0.02 dB less on plush, with over a third of the units dead on both

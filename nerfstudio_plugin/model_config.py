@@ -91,9 +91,9 @@ class QnnOptions:
     says was measured with 64, and no other number was."""
     fourier_scale: float = Fourier.scale
     """Standard deviation of those frequencies, in cycles per unit; an image or a scene is two units wide. 10 is the
-    paper's, as far as known. On finished Gaussians of 22,000 iterations 1 gained 0.03 dB on plush, by which
-    seeds differ, and nothing on fox (docs/qnn/inputs.md, three seeds); on those of 10,000 1 gained 0.076 and 10 gained
-    0.016 on plush, and neither more than 0.005 on fox and fern (docs/qnn/finished.md, one seed)."""
+    paper's, as far as known. On finished Gaussians of 22,000 iterations 1 gained 0.03 dB on plush, by which seeds
+    differ, and nothing on fox (docs/qnn/inputs.md, three seeds); on those of 10,000 1 gained 0.076 and 10 gained 0.016
+    on plush, and neither more than 0.005 on fox and fern (docs/qnn/finished.md, one seed)."""
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.

@@ -26,16 +26,12 @@ def experiments():
 
 
 @pytest.fixture(scope="module")
-def gain():
-    """The scripts that say where a gain sits, which import each other from the folder that they lie in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        import gain_figures
-        import gain_map
-        import gain_parts
-        import gain_verdict
-        import gain_views
+def gain(experiments):
+    """The scripts that say where a gain sits."""
+    import gain_figures
+    import gain_map
+    import gain_parts
+    import gain_verdict
+    import gain_views
 
-        yield SimpleNamespace(
-            figures=gain_figures, map=gain_map, parts=gain_parts, verdict=gain_verdict, views=gain_views
-        )
+    return SimpleNamespace(figures=gain_figures, map=gain_map, parts=gain_parts, verdict=gain_verdict, views=gain_views)

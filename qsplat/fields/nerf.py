@@ -42,7 +42,7 @@ class FieldConfig:
         view_octaves: of the encoding of the direction.
         density: what makes the density positive, relu as in NeRF or softplus(x - 1) as in Mip-NeRF.
         sampling: two passes, or a grid of what is occupied and one pass.
-        precision: of the layers; auto is bfloat16 where the processor multiplies it.
+        precision: of the layers; auto is bfloat16 where the processor multiplies it faster than float32.
     """
 
     frequencies: Frequencies = field(default_factory=Positional)

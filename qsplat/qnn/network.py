@@ -34,8 +34,8 @@ class QnnConfig:
         layers: number of convolutions, or of blocks of attention.
         channels: hidden channels.
         kernel: samples a side of a convolution.
-        precision: arithmetic of the convolutions: ``auto`` takes bfloat16 where the processor has instructions for it,
-            and float32 elsewhere.
+        precision: arithmetic of the convolutions: ``auto`` takes bfloat16 where the processor multiplies it faster than
+            float32, and float32 elsewhere.
         dims: dimensions of the signal.
         input: what the network sees: the signal (an image: the render), the queries, or both. Its output is added to
             the signal in any case.

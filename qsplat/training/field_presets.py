@@ -34,8 +34,8 @@ def field_preset(method: FieldMethod, size: FieldSize, *, iterations: int) -> Fi
     of its authors (Feng et al. 2025), NeRF's rate, and our own choice of the lowest octave.
 
     In the ``small`` size all but RFF-CA, with 2 blocks of 32 channels and 128 waves, have 4 layers of 128 channels; all
-    have a view layer of 64, bfloat16 where the processor has it, 12 samples of each ray that meets something, and rates
-    that suit short runs. Its Fourier features are of lower frequencies, because photos are small and a few samples
+    have a view layer of 64, bfloat16 where that is faster, 12 samples of each ray that meets something, and rates that
+    suit short runs. Its Fourier features are of lower frequencies, because photos are small and a few samples
     cannot find an object among waves shorter than their distance.
     """
     small = size == "small"

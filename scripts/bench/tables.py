@@ -205,6 +205,21 @@ def convolution_rows(found: Any) -> Table:
     return lines
 
 
+def precision_rows(found: Any) -> Table:
+    """Times of bfloat16 and of float32, and which of them the library takes, with the processor."""
+    return [
+        {
+            "What": row["what"],
+            "Processor": found["machine"]["processor"],
+            "bfloat16, ms": number(row["bf16_ms"]),
+            "float32, ms": number(row["fp32_ms"]),
+            "Ratio": number(row["times"]),
+            "Taken": {"bf16": "bfloat16", "fp32": "float32"}[row["auto"]],
+        }
+        for row in found["rows"]
+    ]
+
+
 def ns_train_rows(found: Any) -> Table:
     """The rate of ``fit()`` and of ``ns-train``."""
     return [
@@ -313,6 +328,7 @@ TABLES: Mapping[str, tuple[Sequence[str], Callable[..., Table]]] = {
     "largest": (("scaling",), largest),
     "startup": (("startup",), startup_rows),
     "convolutions": (("convolutions",), convolution_rows),
+    "precision": (("precision",), precision_rows),
     "crops": (("head_crops",), crops),
     "ns-train": (("ns_train",), ns_train_rows),
 }

@@ -176,6 +176,10 @@ _SHAPES: tuple[Headed, ...] = (
         _headed(f"kernel-{side}", "kernel", f"{side}x{side} convolutions instead of 3x3", kernel=side)
         for side in (1, 5)
     ),
+    *(
+        _headed(name, "arithmetic", f"{kind} on any processor", precision=name)
+        for name, kind in (("bf16", "bfloat16"), ("fp32", "float32"))
+    ),
     *(_scheduled(f"rate-{rate}", "optimiser", f"learning rate {rate} instead of 3e-4", rate) for rate in RATES),
     _scheduled("constant", "optimiser", "constant learning rate instead of a cosine to 0", "3e-4", "constant"),
     _scheduled("constant-1e-3", "optimiser", "constant learning rate of 1e-3", "1e-3", "constant"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qsplat.encodings import Fourier, Identity, Positional
-from qsplat.precision import _processor_has_bfloat16
+from qsplat.precision import _bfloat16_is_faster
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.convolutions import CFConv, FDConv, Standard
 
@@ -78,18 +78,32 @@ def test_bfloat16_stays_close_to_float32():
     assert 0 < error < 0.02, "bfloat16 must be in use and harmless"
 
 
-@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
-def test_automatic_precision_follows_the_processor(monkeypatch, avx512, amx):
+@pytest.mark.parametrize(
+    ("avx512", "amx", "vendor", "half"),
+    [
+        (False, False, "AuthenticAMD", False),
+        (True, False, "AuthenticAMD", True),
+        (False, False, "GenuineIntel", False),
+        (True, False, "GenuineIntel", False),
+        (True, True, "GenuineIntel", True),
+    ],
+)
+@pytest.mark.parametrize("linux", [True, False])
+def test_automatic_precision_follows_the_processor(monkeypatch, tmp_path, avx512, amx, vendor, half, linux):
+    told = tmp_path / "cpuinfo"
+    if linux:
+        told.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr("qsplat.precision.CPU_INFO", told)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.processor", lambda: f"Family 6 Model 143, {vendor}")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
-    _processor_has_bfloat16.cache_clear()
+    monkeypatch.setattr("qsplat.precision._bfloat16_is_faster", _bfloat16_is_faster.__wrapped__)
     torch.manual_seed(0)
     automatic, exact = awake(QNN()), QNN(FP32)
     exact.load_state_dict(automatic.state_dict())
     signal, queries = torch.rand(1, 3, 16, 16), torch.rand(1, 2, 16, 16)
-    assert torch.equal(automatic(signal, queries), exact(signal, queries)) != (avx512 or amx)
-    _processor_has_bfloat16.cache_clear()
+    assert torch.equal(automatic(signal, queries), exact(signal, queries)) != half
 
 
 @pytest.mark.parametrize(

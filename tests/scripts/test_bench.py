@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from qsplat.precision import uses_bfloat16
 from qsplat.training.losses import photometric_loss
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ SMALL = {
     "training": "--repeats 1 --iterations 2 --gaussians 200 --size 40x30 --twin-case 50@32x24",
     "scaling": "--repeats 1 --most 200 --sweeps threads",
     "convolutions": "--repeats 1 --sizes 24x20 --shown 30x24 --channels 32",
+    "precision": "--repeats 1 --sizes 24x20 --shown 30x24 --samples 50 --threads 1",
     "head_crops": f"{ROOT}/scenes/stilllife --max-side 64 --seeds 1 --iterations 40 --gaussians 500",
 }
 
@@ -227,6 +229,26 @@ def test_layers_and_heads_are_beside_plain_ones(written):
         assert row["forward_ms"] > 0
         assert (row["backward_ms"] is None) == ((row["width"], row["height"]) == (30, 24))
         assert row["times"] == 1 or row["name"] not in ("torch Conv2d", "CNN")
+
+
+def test_both_kinds_of_arithmetic_are_beside_each_other(written):
+    rows = read(written, "precision")["rows"]
+    assert [row["what"] for row in rows] == ["head, crop of 24x20", "head, 30x24 shown", "nerf, 50 samples"]
+    for row in rows:
+        assert row["times"] == pytest.approx(row["bf16_ms"] / row["fp32_ms"], abs=0.02 + 0.01 / row["fp32_ms"])
+        assert row["auto"] == ("bf16" if uses_bfloat16("auto", torch.device("cpu")) else "fp32")
+
+
+def test_the_kinds_of_arithmetic_differ(settings):
+    bench = module("precision")
+    for make in (lambda kind: bench.head(kind, 24, 20, learning=True), lambda kind: bench.field(kind, 50)):
+        half, full = (make(kind) for kind in bench.KINDS)
+        for parameter in half.module.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        full.module.load_state_dict(half.module.state_dict())
+        found, expected = half.forward(), full.forward()
+        error = (found - expected).norm() / expected.norm()
+        assert 0 < error < 0.05
 
 
 def test_memory_of_a_call_is_counted_beyond_what_was_in_use(settings):

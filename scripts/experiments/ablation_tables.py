@@ -64,12 +64,14 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What makes rows hard to compare."""
+    """What the rows were measured on, and what makes them hard to compare."""
     said = []
     for name, meaning in (("code", "versions of the library"), ("processor", "processors")):
         values = sorted({row[name] for row in rows if "failed" not in row})
         if len(values) > 1:
             said.append(f"Note: the rows come from {len(values)} {meaning} ({', '.join(values)}).")
+        elif values and name == "processor":
+            said.append(f"Processor: {values[0]}.")
     return said
 
 

@@ -55,11 +55,16 @@ def test_what_changes_on_training_views_has_a_table_of_its_own():
 TITLES = "Against plain splatting", "Against plain splatting, on the views of the training"
 
 
-def test_rows_of_different_code_are_remarked_on():
-    remarks = module("ablation_tables").remarks
-    assert remarks([named("alone"), named("joint")]) == []
-    (remark,) = remarks([named("alone"), named("joint", code="other")])
-    assert remark == "Note: the rows come from 2 versions of the library (code, other)."
+def test_the_processor_and_rows_of_different_code_are_remarked_on():
+    remarks, same = module("ablation_tables").remarks, "Processor: abacus."
+    assert remarks([named("alone"), named("joint")]) == [same]
+    assert remarks([named("alone"), named("joint", code="other")]) == [
+        "Note: the rows come from 2 versions of the library (code, other).",
+        same,
+    ]
+    assert remarks([named("alone"), {**named("joint"), "processor": "other"}]) == [
+        "Note: the rows come from 2 processors (abacus, other)."
+    ]
 
 
 def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0, own=0.01):

@@ -45,7 +45,6 @@ bench: install
 	$(BIN)/python scripts/bench/ns_train.py --json docs/performance/ns_train.json
 	$(BIN)/python scripts/bench/startup.py --json docs/performance/startup.json --repeats 3
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench/convolutions.py --json docs/performance/convolutions.json
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench/precision.py --json docs/performance/precision.json
 	$(BIN)/python scripts/bench/page.py
 
 bench-gpu: install

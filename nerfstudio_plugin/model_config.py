@@ -65,8 +65,8 @@ class QnnOptions:
     digits was better with 4096 than with 512, and with 32,768 no better than that beyond chance (docs/experiments.md);
     on Gaussians no other number was measured."""
     precision: Precision = "auto"
-    """Arithmetic of the convolutions: auto takes bf16 where the processor multiplies it faster than float32. On finished
-    Gaussians of plush and fox both gained the same, within 0.01 dB (docs/qnn/inputs.md, three seeds)."""
+    """Arithmetic of the convolutions: auto takes bf16 where the processor multiplies it faster than float32. On
+    finished Gaussians of plush and fox both gained the same, within 0.01 dB (docs/qnn/inputs.md, three seeds)."""
     input: Input = QnnConfig.input
     """What the network sees: the rendered image, the queries, or both. Its output is added to the rendered image in any
     case. On finished Gaussians of plush the queries alone and both gained 0.04 dB and the image alone 0.01, on those

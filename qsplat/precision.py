@@ -18,15 +18,16 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and _bfloat16_is_faster()
 
 
 @cache
 def _bfloat16_is_faster() -> bool:
-    """Whether the processor has instructions for bfloat16 that gain something: AMX, and those of AVX-512 but on
-    processors of Intel, where a product of large matrices takes twice the time that it takes in float32. Where AVX-512
-    has to imitate them, it takes 2.5 times that time."""
+    """Whether the processor multiplies bfloat16 faster than float32. On x86 AMX does, and so do the instructions of
+    AVX-512, but not on processors of Intel, where networks took 1.4 to 1.6 times as long (docs/performance.md, one
+    Xeon). On other processors oneDNN says whether there are instructions for it."""
     if platform.machine() in ("x86_64", "AMD64"):
         if torch.cpu._is_amx_tile_supported():
             return True

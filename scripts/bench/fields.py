@@ -8,10 +8,10 @@ DIR is a capture whose photos have alpha, in blender's format: vanilla-nerf look
 and gets rays in the capture's own units. Without ``--learn``, the loss of the same random rays and its gradients with
 respect to all parameters are timed in turns: vanilla-nerf, our methods (default qsplat-nerf) in their ``original`` and
 their ``small`` preset as they begin, and ``small`` after 200 iterations, when its grid knows what is empty; that also
-in ``float32``. With ``--learn``, each of the models is trained with the same rays for the same number of iterations,
-vanilla-nerf by the optimiser of its method; printed is the PSNR of all over the same random pixels of the held-out
-views. LPIPS, which vanilla-nerf builds and no training uses, is left out, because its weights may not be on the
-machine.
+in ``bfloat16`` and in ``float32``. With ``--learn``, each of the models is trained with the same rays for the same
+number of iterations, vanilla-nerf by the optimiser of its method; printed is the PSNR of all over the same random
+pixels of the held-out views. LPIPS, which vanilla-nerf builds and no training uses, is left out, because its weights
+may not be on the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,10 +46,12 @@ if TYPE_CHECKING:
 
     from qsplat.fields.rays import Rays
     from qsplat.io.scene import Scene
+    from qsplat.precision import Precision
     from qsplat.training.field_presets import FieldMethod, FieldSize
 
-MODELS = ("vanilla", "original", "small", "float32")
-"""``float32`` is ``small`` without bfloat16."""
+ARITHMETIC: Mapping[str, Precision] = {"bfloat16": "bf16", "float32": "fp32"}
+MODELS = ("vanilla", "original", "small", *ARITHMETIC)
+"""The last ones are ``small`` that computes in them, whatever the processor is faster with."""
 METHODS = ("nerf", "siren", "fourier")
 WARM, WARM_RAYS = 200, 1024
 AT_ONCE = 256
@@ -128,7 +130,8 @@ def speed(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
         name = f"qsplat-{method}"
         if "original" in given.models:
             models[f"{name} original"] = Ours(scene, method, "original", WARM)
-        if "small" not in given.models and "float32" not in given.models:
+        computed = [kind for kind in ARITHMETIC if kind in given.models]
+        if "small" not in given.models and not computed:
             continue
         warm = Ours(scene, method, "small", WARM)
         for step in range(WARM):
@@ -136,8 +139,8 @@ def speed(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
         if "small" in given.models:
             models[f"{name} small, at first"] = Ours(scene, method, "small", WARM)
             models[f"{name} small, after {WARM} iterations"] = warm
-        if "float32" in given.models:
-            models[f"{name} small, the same in float32"] = warm.in_float32()
+        for kind in computed:
+            models[f"{name} small, the same in {kind}"] = warm.computing_in(kind)
     rays, photo = draw(given.rays)
 
     def case(model: Trained) -> Callable[[], Times]:
@@ -170,9 +173,9 @@ def learning(scene: Scene, given: argparse.Namespace) -> list[dict[str, Any]]:
         for method in given.methods:
             if name == "vanilla":
                 makers["nerfstudio vanilla-nerf"] = partial(Vanilla, scene)
-            elif name == "float32":
+            elif name in ARITHMETIC:
                 small = partial(Ours, scene, method, "small", given.iterations)
-                makers[f"qsplat-{method} small in float32"] = lambda small=small: small().in_float32()
+                makers[f"qsplat-{method} small in {name}"] = lambda small=small, kind=name: small().computing_in(kind)
             else:
                 makers[f"qsplat-{method} {name}"] = partial(Ours, scene, method, name, given.iterations)
     for name, make in makers.items():
@@ -238,10 +241,10 @@ class Ours:
         self.parameters = list(self.model.parameters())
         self.optimizer: Optimizer = Adam(self.parameters, fused=True)
 
-    def in_float32(self) -> Ours:
-        """A copy that computes in float32."""
+    def computing_in(self, kind: str) -> Ours:
+        """A copy that computes in a ``kind`` of ``ARITHMETIC``."""
         twin = copy.deepcopy(self)
-        twin.model.field.config = replace(self.config.field, precision="fp32")
+        twin.model.field.config = replace(self.config.field, precision=ARITHMETIC[kind])
         return twin
 
     def loss(self, rays: Rays, photo: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write the JSON file if one is named."""
     options = Options(__doc__)
     crops = [(27, 20), (101, 76), (252, 189)]
-    options.add_argument("--sizes", type=size, nargs="+", default=crops, metavar="WxH", help="crops (to 252x189)")
+    options.add_argument("--sizes", type=size, nargs="+", default=crops, metavar="WxH", help="27x20 101x76 252x189")
     options.add_argument("--shown", type=size, default=(400, 300), metavar="WxH", help="image (default 400x300)")
     options.add_count("--samples", default=12_288, help="of rays")
     options.add_count("--repeats", default=7, help="turns that count")
@@ -41,12 +41,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     def bench() -> None:
         threads = use_threads(given.threads)
+        from qsplat.training.memory import keep_freed_memory
+
+        keep_freed_memory()
         rows = list(measure(given))
         show("Processor milliseconds", rows)
         if given.json is not None:
-            write_json(given.json, {"machine": machine(), "threads": threads, "rows": rows})
+            write_json(given.json, {"machine": {**machine(), **instructions()}, "threads": threads, "rows": rows})
 
     return run(bench)
+
+
+def instructions() -> dict[str, bool]:
+    """Which instructions for bfloat16 an x86 processor has."""
+    import torch
+
+    return {"avx512_bf16": torch.cpu._is_avx512_bf16_supported(), "amx": torch.cpu._is_amx_tile_supported()}
 
 
 def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:

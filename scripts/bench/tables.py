@@ -207,13 +207,16 @@ def convolution_rows(found: Any) -> Table:
 
 def precision_rows(found: Any) -> Table:
     """Times of bfloat16 and of float32, and which of them the library takes, with the processor."""
+    machine = found["machine"]
+    has = [label for name, label in {"avx512_bf16": "AVX-512", "amx": "AMX"}.items() if machine[name]]
+    processor = f"{machine['processor']} ({' and '.join(has) or 'neither AVX-512 nor AMX'} for bfloat16)"
     return [
         {
             "What": row["what"],
-            "Processor": found["machine"]["processor"],
+            "Processor": processor,
             "bfloat16, ms": number(row["bf16_ms"]),
             "float32, ms": number(row["fp32_ms"]),
-            "Ratio": number(row["times"]),
+            "bfloat16 / float32": number(row["times"]),
             "Taken": {"bf16": "bfloat16", "fp32": "float32"}[row["auto"]],
         }
         for row in found["rows"]

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from qsplat.cameras import Camera
     from qsplat.io.scene import Scene, View
     from qsplat.metrics.report import Report, Scores
@@ -34,6 +36,7 @@ def scores_of(scene: Scene, model: SplatModel | PlusModel) -> dict[str, Any]:
     return {
         "splats": splats_of(model),
         "parameters": None if head is None else sum(parameter.numel() for parameter in head.parameters()),
+        "arithmetic": None if head is None else arithmetic_of(head, model.background.device),
         "train": _chosen(train.mean),
         "train_base": _chosen(train.base),
         "held_out": _chosen(held_out.mean),
@@ -57,6 +60,13 @@ def rendered(model: SplatModel | PlusModel, camera: Camera, *, own: int | None) 
     from qsplat.training.plus_model import PlusModel
 
     return model.render(camera, left_out=own) if isinstance(model, PlusModel) else model.render(camera)
+
+
+def arithmetic_of(head: QNN, device: torch.device) -> str:
+    """What ``head`` computes in on ``device``."""
+    from qsplat.precision import uses_bfloat16
+
+    return "bfloat16" if uses_bfloat16(head.config.precision, device) else "float32"
 
 
 def dead_units(head: QNN, model: SplatModel | PlusModel, views: Sequence[View]) -> float | None:

@@ -66,12 +66,15 @@ def page(rows: Sequence[Row]) -> str:
 def remarks(rows: Sequence[Row]) -> list[str]:
     """What the rows were measured on, and what makes them hard to compare."""
     said = []
+    done = [row for row in rows if "failed" not in row]
     for name, meaning in (("code", "versions of the library"), ("processor", "processors")):
-        values = sorted({row[name] for row in rows if "failed" not in row})
+        values = sorted({row[name] for row in done})
         if len(values) > 1:
             said.append(f"Note: the rows come from {len(values)} {meaning} ({', '.join(values)}).")
         elif values and name == "processor":
             said.append(f"Processor: {values[0]}.")
+    if computed := sorted({row["arithmetic"] for row in done if row.get("arithmetic")}):
+        said.append(f"Networks computed in {' or '.join(computed)}.")
     return said
 
 

@@ -1,13 +1,14 @@
 """The QNN as a network."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import pytest
 import torch
 
 from qsplat.encodings import Fourier, Identity, Positional
-from qsplat.precision import _bfloat16_is_faster
+from qsplat.precision import _bfloat16_is_faster, uses_bfloat16
 from qsplat.qnn import QNN, QnnConfig
 from qsplat.qnn.convolutions import CFConv, FDConv, Standard
 
@@ -88,14 +89,14 @@ def test_bfloat16_stays_close_to_float32():
         (True, True, "GenuineIntel", True),
     ],
 )
-@pytest.mark.parametrize("linux", [True, False])
-def test_automatic_precision_follows_the_processor(monkeypatch, tmp_path, avx512, amx, vendor, half, linux):
+@pytest.mark.parametrize("system", ["Linux", "Windows"])
+def test_automatic_precision_follows_the_processor(monkeypatch, tmp_path, avx512, amx, vendor, half, system):
     told = tmp_path / "cpuinfo"
-    if linux:
+    if system == "Linux":
         told.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     monkeypatch.setattr("qsplat.precision.CPU_INFO", told)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("platform.processor", lambda: f"Family 6 Model 143, {vendor}")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64" if system == "Linux" else "AMD64")
+    monkeypatch.setattr("platform.processor", lambda: "" if system == "Linux" else f"Family 6 Model 143, {vendor}")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr("qsplat.precision._bfloat16_is_faster", _bfloat16_is_faster.__wrapped__)
@@ -104,6 +105,36 @@ def test_automatic_precision_follows_the_processor(monkeypatch, tmp_path, avx512
     exact.load_state_dict(automatic.state_dict())
     signal, queries = torch.rand(1, 3, 16, 16), torch.rand(1, 2, 16, 16)
     assert torch.equal(automatic(signal, queries), exact(signal, queries)) != half
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_other_processors_are_asked_for_bfloat16(monkeypatch, there):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: there)
+    assert _bfloat16_is_faster.__wrapped__() == there
+
+
+def test_without_a_vendor_the_instructions_decide(monkeypatch, tmp_path):
+    monkeypatch.setattr("qsplat.precision.CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    assert _bfloat16_is_faster.__wrapped__()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_gpus_that_imitate_bfloat16_compute_in_float32(monkeypatch, there):
+    asked = []
+
+    def supported(including_emulation=True):
+        return including_emulation or there
+
+    monkeypatch.setattr("torch.cuda.device", lambda device: asked.append(device) or nullcontext())
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
+    device = torch.device("cuda", 1)
+    assert uses_bfloat16("auto", device) == there
+    assert asked == [device]
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,20 @@ def test_both_kinds_of_arithmetic_are_beside_each_other(written):
         assert row["auto"] == ("bf16" if uses_bfloat16("auto", torch.device("cpu")) else "fp32")
 
 
+def test_times_stand_beside_their_arithmetic(settings, monkeypatch):
+    bench = module("precision")
+    times = {"bf16": {"forward_ms": 2.0, "backward_ms": 4.0}, "fp32": {"forward_ms": 1.0, "backward_ms": 3.0}}
+
+    def turns(cases, repeats):
+        found = [times[case.module.config.precision] for case in cases]
+        return SimpleNamespace(medians=found, sgemm_gflops=1.0)
+
+    monkeypatch.setattr(bench, "take_turns", turns)
+    given = SimpleNamespace(sizes=[(24, 20)], shown=(30, 24), samples=50, repeats=1)
+    for row in bench.measure(given):
+        assert (row["bf16_ms"], row["fp32_ms"], row["times"]) == (6.0, 4.0, 1.5)
+
+
 def test_the_kinds_of_arithmetic_differ(settings):
     bench = module("precision")
     for make in (lambda kind: bench.head(kind, 24, 20, learning=True), lambda kind: bench.field(kind, 50)):

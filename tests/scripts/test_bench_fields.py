@@ -46,7 +46,8 @@ def test_speed_is_beside_vanilla_nerf(fields, capture, tmp_path):
     vanilla, original, *small = json.loads(path.read_text())["speed"]
     assert vanilla["times_as_fast"] == 1
     assert [row["model"] for row in small] == [
-        f"qsplat-nerf small, {when}" for when in ("at first", "after 1 iterations", "the same in float32")
+        f"qsplat-nerf small, {when}"
+        for when in ("at first", "after 1 iterations", "the same in bfloat16", "the same in float32")
     ]
     assert original["parameters"] == 2 * 595_844
     for row in (vanilla, original, *small):
@@ -66,16 +67,17 @@ def test_methods_are_timed_without_vanilla_nerf(fields, capture, tmp_path):
     assert rows[0]["times_as_fast"] == 1
 
 
-def test_the_twin_in_float32_is_the_same_field(fields, capture):
+@pytest.mark.parametrize(("kind", "precision"), [("bfloat16", "bf16"), ("float32", "fp32")])
+def test_a_twin_is_the_same_field_in_other_arithmetic(fields, capture, kind, precision):
     from qsplat.io.transforms import load_scene
 
     scene = load_scene(capture)
     ours = fields.Ours(scene, "nerf", "small", 1)
-    twin = ours.in_float32()
+    twin = ours.computing_in(kind)
     rays, _ = fields.pool(scene.train)(20)
     with torch.no_grad():
         torch.testing.assert_close(twin.colors(rays), ours.colors(rays), atol=0.05, rtol=0)
-    assert twin.model.field.config.precision == "fp32"
+    assert twin.model.field.config.precision == precision
     assert ours.model.field.config.precision == "auto"
     assert twin.parameters[0] is not ours.parameters[0]
     assert twin.parameters[0] is next(twin.model.parameters())

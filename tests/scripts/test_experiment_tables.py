@@ -65,6 +65,9 @@ def test_the_processor_and_rows_of_different_code_are_remarked_on():
     assert remarks([named("alone"), {**named("joint"), "processor": "other"}]) == [
         "Note: the rows come from 2 processors (abacus, other)."
     ]
+    mixed = [{**named("joint", seed), "arithmetic": kind} for seed, kind in enumerate(("float32", "bfloat16"))]
+    assert remarks([named("alone"), mixed[0]]) == [same, "Networks computed in float32."]
+    assert remarks(mixed) == [same, "Networks computed in bfloat16 or float32."]
 
 
 def film(flicker, *, detail=1.0, worst: float | None = 1.5, long: float | None = 30.0, own=0.01):

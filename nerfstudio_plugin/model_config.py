@@ -110,11 +110,11 @@ class QnnOptions:
     crop_share: float | None = Schedule.crop_share
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all of them;
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
-    where a network on whole images makes an iteration 6 to 8 times as long; in runs of 2000 iterations a network that
-    was trained on crops gained nothing that could be measured, and one on whole images 0.05 dB on plush and at most
-    0.01 on fox and fern (docs/performance.md, three seeds). In one run of 13,300 iterations on plush a network on whole
-    images gained 0.12 dB, for 2.7 times the time (docs/qnn.md). On finished Gaussians of plush whole images gained
-    0.028 dB and crops of 0.16 gained 0.023; on those of fox neither gained (docs/qnn/finished.md, one seed)."""
+    where a network on whole images makes an iteration 6 to 8 times as long. A network that was trained jointly on crops
+    gained nothing that could be told from noise. In the last 2500 of 10,000 iterations one on whole images gained 0.15
+    dB on plush, 0.10 on chair and nothing on fox and fern, for 3 times the time of the run (docs/qnn/whole.md, three
+    seeds, fern one). On finished Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on
+    those of fox neither gained (docs/qnn/finished.md, one seed)."""
     rate: float = Schedule.head_rate
     """Learning rate of the network at its switch-on. On finished Gaussians of plush and fox 1e-4 and 3e-4 gained the
     same within 0.01 dB; 1e-3 gained 0.02 dB less on plush, with over a third of the units dead on both

@@ -154,7 +154,7 @@ class SplatModelConfig(ModelConfig):
     last 1500 of 10,000 iterations, on crops, it gained between -0.001 and 0.006 dB over none on plush, fox, fern and
     chair (docs/qnn/every8.md, means of three seeds), and in the last 10,000 of 22,000 between -0.003 and 0.025, where
     plain splatting with 30,800 iterations, which take a little more time, gained between 0.10 and 0.40
-    (docs/qnn/joint.md, the same)."""
+    (docs/qnn/joint.md, the same). On whole images it gained more: see qnn.crop-share."""
     qnn_options: Annotated[QnnOptions, tyro.conf.arg(name="qnn")] = field(default_factory=QnnOptions)
     """The network's size, arithmetic and time."""
     densification: Annotated[DefaultDensification | McmcDensification, tyro.conf.AvoidSubcommands] = field(

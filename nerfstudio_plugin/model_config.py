@@ -113,8 +113,9 @@ class QnnOptions:
     where a network on whole images makes an iteration 6 to 8 times as long. A network that was trained jointly on crops
     gained nothing that could be told from noise. In the last 2500 of 10,000 iterations one on whole images gained 0.15
     dB on plush, 0.10 on chair and nothing on fox and fern, for 3 times the time of the run (docs/qnn/whole.md, three
-    seeds, fern one). On finished Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on
-    those of fox neither gained (docs/qnn/finished.md, one seed)."""
+    seeds, fern one), and in the last 2500 of 22,000 0.05 dB on plush and nothing on chair (one seed). On finished
+    Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on those of fox neither gained
+    (docs/qnn/finished.md, one seed)."""
     rate: float = Schedule.head_rate
     """Learning rate of the network at its switch-on. On finished Gaussians of plush and fox 1e-4 and 3e-4 gained the
     same within 0.01 dB; 1e-3 gained 0.02 dB less on plush, with over a third of the units dead on both

@@ -26,7 +26,7 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
 @cache
 def _bfloat16_is_faster() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32. On x86 AMX does, and so do the instructions of
-    AVX-512, but not on processors of Intel, where networks took 1.4 to 1.6 times as long (docs/performance.md, one
+    AVX-512, but not on processors of Intel, where networks took 1.2 to 1.7 times as long (docs/performance.md, one
     Xeon). On other processors oneDNN says whether there are instructions for it."""
     if platform.machine() in ("x86_64", "AMD64"):
         if torch.cpu._is_amx_tile_supported():

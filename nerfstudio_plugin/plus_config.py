@@ -51,8 +51,8 @@ class PhotoOptions:
     """Photos that are warped into a view. On two sets of Gaussians of plush 4 gained 0.03 dB more than 8 and 16 gained
     0.05 less; on fox all gained the same (docs/qnn/trust.md, one seed)."""
     tolerance: float = PhotoConfig.tolerance
-    """Disagreement of two depths, as a share of them, at which a photo is believed with a weight of 1/e. 0.03
-    and 0.3 gained 0.01 dB less on plush, and 0.02 less and the same on fox (docs/qnn/trust.md, one seed)."""
+    """Disagreement of two depths, as a share of them, at which a photo is believed with a weight of 1/e. 0.03 and 0.3
+    gained 0.01 dB less on plush, and 0.02 less and the same on fox (docs/qnn/trust.md, one seed)."""
     angle: float = PhotoConfig.angle
     """Angle between two lines of sight at which it is, in units of that between neighbouring photos. 0.5 and 2 gained
     0.01 to 0.03 dB less on plush and fox (docs/qnn/trust.md, one seed)."""

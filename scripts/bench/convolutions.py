@@ -20,21 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from measuring import (
-    Options,
-    Times,
-    extra_megabytes,
-    machine,
-    run,
-    show,
-    size,
-    take_turns,
-    use_threads,
-    write_json,
-)
+from measuring import Options, Times, extra_megabytes, report, run, size, take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from qsplat.qnn import QnnConfig
 
 LAYER, HEAD = "torch Conv2d", "CNN"
 """What layers and heads are compared with."""
@@ -73,17 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_count("--threads", default=None, help="threads, torch's own number when not given")
     given = options.parse_args(arguments)
 
-    def bench() -> None:
-        threads = use_threads(given.threads)
-        from qsplat.training.memory import keep_freed_memory
-
-        keep_freed_memory()
-        rows = measure(given)
-        show("Processor milliseconds, and megabytes", rows)
-        if given.json is not None:
-            write_json(given.json, {"machine": machine(), "threads": threads, "rows": rows})
-
-    return run(bench)
+    return run(lambda: report(given, "Processor milliseconds, and megabytes", measure))
 
 
 def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -139,18 +120,10 @@ def layers(channels: int, width: int, height: int, *, learning: bool) -> Mapping
 
 
 def heads(channels: int, width: int, height: int, *, learning: bool) -> Mapping[str, Case]:
-    """Heads on a random image of that size; gradients are with respect to this and all parameters."""
-    import torch
-
-    from qsplat.cameras import Camera
-    from qsplat.qnn import QNN, QnnConfig, image_residual
+    """Heads on an image of that size."""
+    from qsplat.qnn import QnnConfig
     from qsplat.qnn.convolutions import CFConv, FDConv
-    from qsplat.qnn.queries import pixel_queries
 
-    torch.manual_seed(0)
-    image = torch.rand(height, width, 3, requires_grad=learning)
-    focal = float(width)
-    queries = pixel_queries(Camera(torch.eye(4), focal, focal, width / 2, height / 2, width, height))
     usual = QnnConfig(channels=channels, precision="fp32")
     configs = {
         HEAD: usual,
@@ -158,13 +131,24 @@ def heads(channels: int, width: int, height: int, *, learning: bool) -> Mapping[
         "CF-Conv": replace(usual, convolution=CFConv()),
         "RFF-CA": replace(usual, architecture="rffca"),
     }
+    return {name: head(config, width, height, learning=learning) for name, config in configs.items()}
 
-    def case(config: QnnConfig) -> Case:
-        head = QNN(config).train(learning).requires_grad_(learning)
-        learnt = [image, *head.parameters()] if learning else []
-        return Case(head, lambda: image_residual(head, image, queries), learnt)
 
-    return {name: case(config) for name, config in configs.items()}
+def head(config: QnnConfig, width: int, height: int, *, learning: bool) -> Case:
+    """A head on a random image of that size; gradients are with respect to this and all parameters."""
+    import torch
+
+    from qsplat.cameras import Camera
+    from qsplat.qnn import QNN, image_residual
+    from qsplat.qnn.queries import pixel_queries
+
+    torch.manual_seed(0)
+    image = torch.rand(height, width, 3, requires_grad=learning)
+    focal = float(width)
+    queries = pixel_queries(Camera(torch.eye(4), focal, focal, width / 2, height / 2, width, height))
+    network = QNN(config).train(learning).requires_grad_(learning)
+    learnt = [image, *network.parameters()] if learning else []
+    return Case(network, lambda: image_residual(network, image, queries), learnt)
 
 
 if __name__ == "__main__":

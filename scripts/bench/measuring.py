@@ -262,6 +262,24 @@ def run(measure: Callable[[], None]) -> int:
     return 0
 
 
+def report(
+    given: argparse.Namespace,
+    title: str,
+    measure: Callable[[argparse.Namespace], Sequence[Mapping[str, Any]]],
+    about: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
+    """Print the rows of ``measure`` on ``given.threads`` threads, and write them to ``given.json`` with the machine and
+    what else there is to say ``about`` it. Memory that a run frees is kept for the next, as when training."""
+    threads = use_threads(given.threads)
+    from qsplat.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    rows = measure(given)
+    show(title, rows)
+    if given.json is not None:
+        write_json(given.json, {"machine": {**machine(), **about()}, "threads": threads, "rows": rows})
+
+
 def write_json(path: Path, content: object) -> None:
     """Write ``content``, or leave what is there."""
     with written_whole(path) as temporary:

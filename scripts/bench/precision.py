@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from convolutions import Case
-from measuring import Options, machine, run, show, size, take_turns, use_threads, write_json
+from convolutions import Case, head
+from measuring import Options, report, run, size, take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,17 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_count("--threads", default=None, help="threads, torch's own number when not given")
     given = options.parse_args(arguments)
 
-    def bench() -> None:
-        threads = use_threads(given.threads)
-        from qsplat.training.memory import keep_freed_memory
-
-        keep_freed_memory()
-        rows = list(measure(given))
-        show("Processor milliseconds", rows)
-        if given.json is not None:
-            write_json(given.json, {"machine": {**machine(), **instructions()}, "threads": threads, "rows": rows})
-
-    return run(bench)
+    return run(lambda: report(given, "Processor milliseconds", measure, about=instructions))
 
 
 def instructions() -> dict[str, bool]:
@@ -59,45 +48,36 @@ def instructions() -> dict[str, bool]:
     return {"avx512_bf16": torch.cpu._is_avx512_bf16_supported(), "amx": torch.cpu._is_amx_tile_supported()}
 
 
-def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each network and size."""
     import torch
 
     from qsplat.precision import uses_bfloat16
+    from qsplat.qnn import QnnConfig
+
+    def heads(width: int, height: int, *, learning: bool) -> list[Case]:
+        return [head(QnnConfig(precision=kind), width, height, learning=learning) for kind in KINDS]
 
     auto = KINDS[0] if uses_bfloat16("auto", torch.device("cpu")) else KINDS[1]
-    cases = [(f"head, crop of {w}x{h}", [head(kind, w, h, learning=True) for kind in KINDS]) for w, h in given.sizes]
     width, height = given.shown
-    cases.append((f"head, {width}x{height} shown", [head(kind, width, height, learning=False) for kind in KINDS]))
-    cases.append((f"nerf, {given.samples} samples", [field(kind, given.samples) for kind in KINDS]))
-    for name, pair in cases:
+    cases = {f"head, crop of {w}x{h}": heads(w, h, learning=True) for w, h in given.sizes}
+    cases[f"head, {width}x{height} shown"] = heads(width, height, learning=False)
+    cases[f"nerf, {given.samples} samples"] = [field(kind, given.samples) for kind in KINDS]
+    rows = []
+    for name, pair in cases.items():
         found = take_turns(pair, given.repeats)
         half, full = (sum(times.values()) for times in found.medians)
-        yield {
-            "what": name,
-            "bf16_ms": round(half, 2),
-            "fp32_ms": round(full, 2),
-            "times": round(half / full, 2),
-            "auto": auto,
-            "sgemm_gflops": found.sgemm_gflops,
-        }
-
-
-def head(kind: Precision, width: int, height: int, *, learning: bool) -> Case:
-    """The residual network on a random image of that size; gradients are with respect to this and all parameters."""
-    import torch
-
-    from qsplat.cameras import Camera
-    from qsplat.qnn import QNN, QnnConfig, image_residual
-    from qsplat.qnn.queries import pixel_queries
-
-    torch.manual_seed(0)
-    network = QNN(QnnConfig(precision=kind)).train(learning).requires_grad_(learning)
-    image = torch.rand(height, width, 3, requires_grad=learning)
-    focal = float(width)
-    queries = pixel_queries(Camera(torch.eye(4), focal, focal, width / 2, height / 2, width, height))
-    learnt = [image, *network.parameters()] if learning else []
-    return Case(network, lambda: image_residual(network, image, queries), learnt)
+        rows.append(
+            {
+                "what": name,
+                "bf16_ms": round(half, 2),
+                "fp32_ms": round(full, 2),
+                "times": round(half / full, 2),
+                "auto": auto,
+                "sgemm_gflops": found.sgemm_gflops,
+            }
+        )
+    return rows
 
 
 def field(kind: Precision, samples: int) -> Case:

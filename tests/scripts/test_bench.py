@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from qsplat.precision import uses_bfloat16
+from qsplat.qnn import QnnConfig
 from qsplat.training.losses import photometric_loss
 
 ROOT = Path(__file__).parents[2]
@@ -255,7 +256,10 @@ def test_times_stand_beside_their_arithmetic(settings, monkeypatch):
 
 def test_the_kinds_of_arithmetic_differ(settings):
     bench = module("precision")
-    for make in (lambda kind: bench.head(kind, 24, 20, learning=True), lambda kind: bench.field(kind, 50)):
+    for make in (
+        lambda kind: bench.head(QnnConfig(precision=kind), 24, 20, learning=True),
+        lambda kind: bench.field(kind, 50),
+    ):
         half, full = (make(kind) for kind in bench.KINDS)
         for parameter in half.module.parameters():
             torch.nn.init.normal_(parameter, std=0.1)

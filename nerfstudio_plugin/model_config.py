@@ -171,7 +171,7 @@ class SplatModelConfig(ModelConfig):
     average_share: float = 0.0
     """Share of the iterations, the last ones in which the Gaussians move, over which these are averaged (with
     qsplat-plus a share of those of each set); 0 leaves them as the last one did. 0.1 gained up to 0.3 dB in runs of
-    10,000 iterations and takes no time; in short runs, which still learn, the mean lags behind (docs/qnn.md)."""
+    10,000 iterations and takes no time; in short runs, which still learn, the mean lags behind (docs/qnn/plus.md)."""
     background_color: Literal["auto", "random", "black", "white"] = "auto"
     """Behind the Gaussians. auto: white for photos with alpha, the dataparser's colour where it composited them, black
     for other photos. random: another colour in each iteration."""

@@ -63,17 +63,17 @@ class PhotoOptions:
     quality: int = QUALITY
     """Quality of the photos in the checkpoint: that of JPEG, 1 to 99, or 100 for WebP, which loses nothing. 98 cost
     0.08 dB at most, 90 0.03 to 0.56 dB, most where the Gaussians lack least. Renderings without noise take fewer bytes
-    with 100 than with 98 (docs/qnn.md)."""
+    with 100 than with 98 (docs/qnn/plus.md)."""
     max_side: int | None = None
     """Photos are reduced, so that no side is longer; None keeps the size of training. Smaller photos take fewer bytes
     and, in the last iterations and in rendering, less memory. With quality 90, half the size cost 0.08 dB on plush,
-    0.19 on fox and 0.49 on chair (docs/qnn.md)."""
+    0.19 on fox and 0.49 on chair (docs/qnn/plus.md, one seed)."""
     unseen: int = UNSEEN
     """Every so many-th photo is kept from the last set of Gaussians until the last tenth of its iterations: by these
     photos, which it does not know by heart until then, the run tells how far to believe the others, and whether that
     helps. With 0, with a single set, or where fewer than 4 photos would be kept, all sets see all photos and the
     network alone decides. With 0 plush gained 0.25 dB less, fox 0.26 and chair 0.20 (docs/qnn/seen.md, one seed). With
-    4, fern, which keeps none with 8, gained 0.32 dB and not 0.39 (docs/qnn.md, one seed)."""
+    4, fern, which keeps none with 8, gained 0.32 dB and not 0.39 (docs/qnn/plus.md, one seed)."""
 
     def config(self) -> PhotoConfig:
         """How photos are chosen and trusted."""

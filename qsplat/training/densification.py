@@ -54,7 +54,7 @@ class DefaultDensification:
     prune_above: float = math.inf
     """Size above which Gaussians are removed once opacities have been reset; 0.1 of the extent of the cameras with
     Kerbl et al. It takes the background of captures with far walls, which comes back too late: after 8000 iterations
-    0.1 cost plush 0.9 dB and fern 9.4, and 0.5 cost fern 1.0 (docs/qnn.md, one seed)."""
+    0.1 cost plush 0.9 dB and fern 9.4, and 0.5 cost fern 1.0 (docs/qnn/plus.md, one seed)."""
     with_head: bool = False
     """Go on after the network's switch-on, unless that freezes the Gaussians; otherwise densification ends there at the
     latest. After a switch-on at 25 % runs that went on gained 0.304 dB over plain splatting on plush and -0.111 on fox,

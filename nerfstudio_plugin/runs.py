@@ -134,7 +134,7 @@ def load_run(config: Path) -> Run:
     if not config.is_file():
         raise ValueError(f"{config} does not exist: give the config.yml in the folder of a run of ns-train")
     settings = _settings(config)
-    settings.load_dir = config.parent / "nerfstudio_models"
+    settings.load_dir = config.parent / settings.relative_model_dir
     checkpoint = newest_checkpoint(settings.load_dir)
     if checkpoint is None:
         raise ValueError(f"{settings.load_dir} holds no checkpoint: let the training run to its first save")

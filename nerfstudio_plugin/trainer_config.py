@@ -77,15 +77,18 @@ class QsplatTrainerConfig(TrainerConfig):
 
         When ns-viewer replaces the viewer options by its own defaults, which listen on all interfaces, the run's host
         stays. When a folder of checkpoints is set, its newest is chosen, because nerfstudio would choose by the names
-        of all the files in it, and fail at those that it did not give; and the record of the capture is the one that
-        lies beside it.
+        of all the files in it, and fail at those that it did not give; and the record of the capture is the one of the
+        run whose ``relative_model_dir`` that is.
         """
         if name == "viewer" and "viewer" in self.__dict__ and value.websocket_host == ViewerConfig().websocket_host:
             value.websocket_host = self.viewer.websocket_host
         if name == "load_dir" and "load_dir" in self.__dict__ and value is not None:
             newest = newest_checkpoint(value)
             self.load_step = None if newest is None else step_of(newest)
-            self._datamanager.record = value.parent / FILE_NAME
+            run = value
+            for _ in self.relative_model_dir.parts:
+                run = run.parent
+            self._datamanager.record = run / FILE_NAME
         super().__setattr__(name, value)
 
 

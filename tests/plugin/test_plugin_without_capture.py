@@ -138,6 +138,23 @@ def test_a_training_is_not_resumed_without_photos(moved: Path, finished: Path, p
     assert not (config.get_base_dir() / "capture.json").exists()
 
 
+@pytest.mark.parametrize("folder", [".", "models", "models/of/it"])
+def test_the_record_is_looked_for_in_the_run_wherever_its_checkpoints_are(folder: str, plus: Configure, tmp_path: Path):
+    config = plus(tmp_path, iterations=4)
+    config.relative_model_dir = Path(folder)
+    config.load_dir = tmp_path / "run" / folder
+    assert config.pipeline.datamanager.record == tmp_path / "run" / "capture.json"
+
+
+def test_a_run_is_shown_wherever_its_checkpoints_are(moved: Path, plus: Configure):
+    config = plus(moved, iterations=4)
+    config.relative_model_dir = Path("models/of/it")
+    config.save_config()
+    folder = run(config).base_dir
+    with gone(moved):
+        assert len(load_run(folder / "config.yml").cameras()) == 2
+
+
 def test_a_capture_that_is_there_is_read(moved: Path, finished: Path, tmp_path: Path):
     folder = shutil.copytree(finished.parent, tmp_path / "copy")
     (folder / "capture.json").write_text("{")

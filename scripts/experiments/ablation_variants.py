@@ -139,6 +139,18 @@ def _finished(variant: Headed) -> Headed:
     )
 
 
+def _on_whole_images(variant: Headed) -> Headed:
+    """``variant``, which learns on whole images."""
+    return replace(
+        variant,
+        name=f"{_WHOLE.name}-{variant.name}",
+        group="whole-images",
+        sentence=f"{variant.sentence}, on whole images",
+        like=_WHOLE.name if variant.like == FAITHFUL else f"{_WHOLE.name}-{variant.like}",
+        schedule={**variant.schedule, **_WHOLE.schedule},
+    )
+
+
 _CORE: tuple[Variant, ...] = (
     Plain(REFERENCE, "core", "plain splatting to the end: what all others are compared with"),
     Headed(FAITHFUL, "core", "the faithful head, trained jointly on crops from the switch-on to the end", like=None),
@@ -314,6 +326,7 @@ VARIANTS: Mapping[str, Variant] = {
         *_CROPS,
         *_PLUS,
         *(_finished(variant) for variant in (*_SHAPES, _WHOLE, _SMALL)),
+        *(_on_whole_images(variant) for variant in _SHAPES),
         *_FEATURES,
         *_COVERED,
         _ON,

@@ -36,7 +36,7 @@ class PhotoHeadOptions:
     """Arithmetic of the convolutions: auto takes bf16 where the processor multiplies it faster than float32."""
     start: float = 0.9
     """Share of the iterations after which the Gaussians no longer move and the network is trained. In the tables of
-    docs/qnn.md it has 1200 iterations after two sets of 6000, 10,000 or 22,000; what other shares do was not
+    docs/qnn it has 1200 iterations after two sets of 6000, 10,000 or 22,000; what other shares do was not
     measured."""
     crop_share: float = 0.1
     """Share of an image's pixels that the network sees in one training iteration, at a random place; 1 for all. No

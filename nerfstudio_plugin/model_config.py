@@ -71,7 +71,8 @@ class QnnOptions:
     """What the network sees: the rendered image, the queries, or both. Its output is added to the rendered image in any
     case. On finished Gaussians of plush the queries alone and both gained 0.04 dB and the image alone 0.01, on those
     of fox none more than 0.004 (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing
-    (docs/qnn/finished.md, one seed)."""
+    (docs/qnn/finished.md, one seed). A network that was trained jointly on whole images gained 0.15 dB on plush and
+    0.10 on chair with both, and 0.04 and 0.21 with the image alone (docs/qnn/whole.md, three seeds)."""
     query: QueryKind = QnnConfig.query
     """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
     scene, by the rendered depth. rays: from where and in which direction it looks.
@@ -112,10 +113,10 @@ class QnnOptions:
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
     where a network on whole images makes an iteration 6 to 8 times as long. A network that was trained jointly on crops
     gained nothing that could be told from noise. In the last 2500 of 10,000 iterations one on whole images gained 0.15
-    dB on plush, 0.10 on chair and nothing on fox and fern, for 3 times the time of the run (docs/qnn/whole.md, three
-    seeds, fern one), and in the last 2500 of 22,000 0.05 dB on plush and nothing on chair (one seed). On finished
-    Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on those of fox neither gained
-    (docs/qnn/finished.md, one seed)."""
+    dB on plush, 0.10 on chair and nothing on fox and fern, for 2.5 to 3.1 times the time of the run in float32
+    (docs/qnn/whole.md, three seeds), and in the last 2500 of 22,000 0.05 dB on plush and nothing on chair (one seed).
+    On finished Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on those of fox neither
+    gained (docs/qnn/finished.md, one seed)."""
     rate: float = Schedule.head_rate
     """Learning rate of the network at its switch-on. On finished Gaussians of plush and fox 1e-4 and 3e-4 gained the
     same within 0.01 dB; 1e-3 gained 0.02 dB less on plush, with over a third of the units dead on both

@@ -127,28 +127,27 @@ def _scheduled(name: str, group: str, sentence: str, rate: str, decay: str = "co
     return Headed(name, group, sentence, schedule={"head_rate": float(rate), "head_decay": decay})
 
 
-def _finished(variant: Headed) -> Headed:
-    """``variant`` on finished Gaussians."""
+def _beside(like: str, variant: Headed, group: str, where: str, **changes: Any) -> Headed:
+    """``variant`` with ``changes`` that it shares with the variant ``like``."""
     return replace(
         variant,
-        name=f"{POSTHOC}-{variant.name}",
-        group="finished",
-        sentence=f"{variant.sentence}, on the finished Gaussians",
-        like=POSTHOC if variant.like == FAITHFUL else f"{POSTHOC}-{variant.like}",
-        mode="frozen",
+        name=f"{like}-{variant.name}",
+        group=group,
+        sentence=f"{variant.sentence}, {where}",
+        like=like if variant.like == FAITHFUL else f"{like}-{variant.like}",
+        **changes,
     )
+
+
+def _finished(variant: Headed) -> Headed:
+    """``variant`` on finished Gaussians."""
+    return _beside(POSTHOC, variant, "finished", "on the finished Gaussians", mode="frozen")
 
 
 def _on_whole_images(variant: Headed) -> Headed:
     """``variant``, which learns on whole images."""
-    return replace(
-        variant,
-        name=f"{_WHOLE.name}-{variant.name}",
-        group="whole-images",
-        sentence=f"{variant.sentence}, on whole images",
-        like=_WHOLE.name if variant.like == FAITHFUL else f"{_WHOLE.name}-{variant.like}",
-        schedule={**variant.schedule, **_WHOLE.schedule},
-    )
+    schedule = {**variant.schedule, **_WHOLE.schedule}
+    return _beside(_WHOLE.name, variant, "whole-images", "on whole images", schedule=schedule)
 
 
 _CORE: tuple[Variant, ...] = (

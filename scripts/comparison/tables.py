@@ -115,7 +115,7 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for note in row["notes"]:
             about.setdefault(note, []).append(f"{row['scene']} {row['method']} seed {row['seed']}")
     said = [note if len(runs) == len(done) else f"{', '.join(runs)}: {note}" for note, runs in about.items()]
-    for what, name in (("versions of the library", "code"), ("processors", "processor")):
+    for what, name in (("versions of the code", "code"), ("processors", "processor")):
         values = sorted({row[name] for row in done})
         if len(values) > 1:
             said.append(f"the rows come from {len(values)} {what} ({', '.join(values)})")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comparison.plan import HOLDOUT_EVERY, Run
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from qsplat.io.scene import Scene, View
     from qsplat.metrics.report import ImageScores, RenderedView
 
+ROWS = ("courses", "methods", "pacing", "plan", "training")
+"""The scripts beside this one that decide what a row says."""
 PICTURED = 3
 """Held-out views, evenly chosen, of which pictures are kept."""
 CURVED = 2
@@ -34,7 +37,7 @@ CURVED = 2
 
 @dataclass(frozen=True)
 class Trainer:
-    """Does runs, and marks what it finds with the digest of the library on the machine that it ran on."""
+    """Does runs, and marks what it finds with the digest of the sources on the machine that it ran on."""
 
     def __call__(self, run: Run) -> dict[str, Any]:
         """The row of a run, with pictures.
@@ -149,7 +152,7 @@ def encoded(image: Tensor) -> str:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Once for a process, which keeps what it imported when the files change."""
-    return code_digest()
+    return code_digest(Path(__file__).with_name(f"{name}.py") for name in ROWS)
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,19 @@ def key_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_digest(folder: Path = LIBRARY) -> str:
-    """A name for the state of the library's sources, by which rows of different ones can be told apart."""
+def code_digest(scripts: Iterable[Path], library: Path = LIBRARY) -> str:
+    """A name for the state of the sources that make rows, by which rows of different ones can be told apart.
+
+    Args:
+        scripts: the files beside the library that decide what a row says.
+        library: its folder.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".c", ".h")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    sources = [path for path in library.rglob("*") if path.suffix in (".py", ".c", ".h")]
+    for name, path in sorted([(path.relative_to(library).as_posix(), path) for path in sources]) + sorted(
+        (path.name, path) for path in scripts
+    ):
+        digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -68,7 +68,7 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     """What the rows were measured on, and what makes them hard to compare."""
     said = []
     done = [row for row in rows if "failed" not in row]
-    for name, meaning in (("code", "versions of the library"), ("processor", "processors")):
+    for name, meaning in (("code", "versions of the code"), ("processor", "processors")):
         values = sorted({row[name] for row in done})
         if len(values) > 1:
             said.append(f"Note: the rows come from {len(values)} {meaning} ({', '.join(values)}).")

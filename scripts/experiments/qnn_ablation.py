@@ -42,6 +42,11 @@ from workers import work_off
 from scripts.bench.measuring import Options, file_to_write, machine, run, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
+ROWS = (
+    *("ablation_features", "ablation_film", "ablation_learning", "ablation_pairs", "ablation_plan", "ablation_plus"),
+    *("ablation_scores", "ablation_time", "captures", "holdouts"),
+)
+"""The scripts that decide what a row says, besides the variant, which its key holds."""
 QUICK = {"max_side": 64, "gaussians": 300, "iterations": 40, "head_iterations": 10, "seeds": 1, "hold_out": "every8"}
 QUICK_VARIANTS = "joint,detached,posthoc,alone-time"
 WAYS: Mapping[str, tuple[HoldOut, ...]] = {"every8": ("every8",), "block": ("block",), "both": ("every8", "block")}
@@ -119,7 +124,8 @@ def measure(given: argparse.Namespace, make: Callable[[Cache, str], Do] | None) 
     jobs = jobs_of(runs, cache)
     progress = Progress(len({one.key for one in runs}), jobs, given.workers)
     print(progress.beginning(), flush=True)
-    for finished in work_off(jobs, make(cache, code_digest()), given.workers):
+    code = code_digest(Path(__file__).with_name(f"{name}.py") for name in ROWS)
+    for finished in work_off(jobs, make(cache, code), given.workers):
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure
         print(progress.after(finished, cache), flush=True)

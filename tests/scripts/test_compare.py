@@ -321,7 +321,7 @@ def test_remarks_are_told_once_and_name_their_runs_where_not_all_have_them():
     assert made_of.remarks(rows) == [
         "LPIPS: no weights",
         "a qsplat seed 0: dropped",
-        "the rows come from 2 versions of the library (code, other)",
+        "the rows come from 2 versions of the code (code, other)",
     ]
 
 

@@ -15,7 +15,7 @@ from comparison.methods import METHODS
 from comparison.pacing import WATCHED, spend
 from comparison.plan import Run, budget_of, captures_of
 from comparison.stages import SplatStage
-from comparison.training import Trainer
+from comparison.training import ROWS, Trainer
 from PIL import Image
 
 from qsplat.fields.model import FieldModel
@@ -34,6 +34,7 @@ from qsplat.training.unseen import UNSEEN, given_back, unseen_photos, without_un
 from scripts.experiments.ablation_cache import code_digest
 
 STILLLIFE = Path(__file__).parents[2] / "scenes" / "stilllife"
+COMPARISON = Path(__file__).parents[2] / "scripts" / "comparison"
 SIDE, MOST = 48, 400
 
 
@@ -74,7 +75,7 @@ def test_a_row_says_what_came_of_the_run_and_what_it_took(found):
     assert [point["share"] for point in found["curve"]] == list(WATCHED)
     assert found["curve"][-1]["iterations"] == 24
     assert found["curve"][-1]["psnr"] > found["curve"][0]["psnr"]
-    assert found["code"] == code_digest()
+    assert found["code"] == code_digest(COMPARISON / f"{name}.py" for name in ROWS)
 
 
 def test_pictures_are_those_that_were_measured(found):

@@ -59,7 +59,7 @@ def test_the_processor_and_rows_of_different_code_are_remarked_on():
     remarks, same = module("ablation_tables").remarks, "Processor: abacus."
     assert remarks([named("alone"), named("joint")]) == [same]
     assert remarks([named("alone"), named("joint", code="other")]) == [
-        "Note: the rows come from 2 versions of the library (code, other).",
+        "Note: the rows come from 2 versions of the code (code, other).",
         same,
     ]
     assert remarks([named("alone"), {**named("joint"), "processor": "other"}]) == [

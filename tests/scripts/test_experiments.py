@@ -228,6 +228,35 @@ def test_the_settings_name_the_run_and_the_names_of_variants_do_not(tmp_path):
     assert len({key(cell, variant) for variant in variants.values()}) == len(variants) - 1
 
 
+def test_rows_of_edited_sources_can_be_told_apart(tmp_path):
+    library, script = tmp_path / "library", tmp_path / "rows.py"
+    sources = [library / "loss.py", library / "kernels" / "warp.c", library / "kernels" / "warp.h", script]
+    for source in sources:
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text("before")
+
+    def digest():
+        return module("ablation_cache").code_digest([script], library)
+
+    first = digest()
+    (library / "kernels" / "warp.so").write_text("built")
+    assert digest() == first
+    seen = {first}
+    for source in sources:
+        source.write_text("after")
+        seen.add(digest())
+    assert len(seen) == 1 + len(sources)
+
+
+def test_a_row_is_marked_by_the_scripts_that_make_it():
+    ablation = module("qnn_ablation")
+    names = {path.stem for path in EXPERIMENTS.glob("*.py")}
+    assert set(ablation.ROWS) <= names
+    assert set(ablation.ROWS) | {"ablation_cache", "ablation_progress", "ablation_tables", "ablation_variants"} == {
+        name for name in names if name.startswith("ablation_") or name in ("captures", "holdouts")
+    }
+
+
 @pytest.mark.parametrize(("ratio", "gaussians"), [(1.0, 1000), (1.03, 1291), (1.2, 1291), (1.24, 1602), (2.0, 2640)])
 def test_the_number_of_gaussians_that_a_time_pays_for_follows_the_power_that_was_measured(ratio, gaussians):
     assert module("ablation_time").paid_gaussians(1000, ratio) == gaussians

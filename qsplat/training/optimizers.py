@@ -19,8 +19,8 @@ EPSILON = 1e-15
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate: constant, exponential from ``initial`` to ``final`` over the run, or a cosine from ``initial``
-    at the head's switch-on to ``final`` at the end."""
+    """A learning rate: constant, exponential from ``initial`` to ``final`` over the steps in which Gaussians move, or a
+    cosine from ``initial`` at the head's switch-on to ``final`` at the end."""
 
     initial: float
     final: float
@@ -32,7 +32,7 @@ class Rate:
             case "constant":
                 return self.initial
             case "exponential":
-                progress = min(step / schedule.iterations, 1.0)
+                progress = min(step / max(1, schedule.gaussians_end), 1.0)
                 return self.initial * (self.final / self.initial) ** progress
             case "cosine":
                 length = max(1, schedule.iterations - schedule.head_start)

@@ -140,6 +140,31 @@ def test_detached_gaussians_learn_as_without_a_network(capture: Path, configured
         assert torch.equal(value, theirs[name]), name
 
 
+@pytest.mark.parametrize("mode", ["joint", "detached"])
+def test_gradients_pass_through_the_network_to_the_gaussians_in_joint_training_alone(
+    mode: str, capture: Path, configured: Configure
+):
+    trainer = run(with_head(configured(capture, iterations=30), {"mode": mode, "crop_share": 1.0}))
+    model = trainer.pipeline.model.train()
+    camera, _ = trainer.pipeline.datamanager.next_train(model.step)
+    outputs = model(camera)
+    weights = torch.rand_like(outputs["rgb"])
+
+    def pulled(name: str) -> torch.Tensor | None:
+        colours = model.gauss_params["features_dc"]
+        return torch.autograd.grad((weights * outputs[name]).sum(), colours, retain_graph=True, allow_unused=True)[0]
+
+    through, past = pulled("rgb"), pulled("rgb_base")
+    assert past is not None
+    assert past.abs().max() > 0
+    if mode == "detached":
+        assert through is None
+    else:
+        assert through is not None
+        assert through.abs().max() > 0
+        assert (through - past).abs().max() > 1e-4 * past.abs().max()
+
+
 def test_densification_goes_on_with_the_network_when_asked(capture: Path, configured: Configure):
     config = with_head(configured(capture, method="qsplat-mcmc", iterations=190), {"start": 0.7, "crop_share": 0.01})
     config.pipeline.model.densification = dataclasses.replace(

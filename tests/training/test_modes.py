@@ -84,9 +84,19 @@ def test_frozen_gaussians_do_not_move(capture, densification, random_background)
     assert after.head.stages[-1].weight.abs().max() > 0
 
 
-def test_joint_gaussians_move_by_the_corrected_image(capture):
-    joint, detached = fit(capture, config("joint")).model, fit(capture, config("detached")).model
-    assert not same(joint.gaussians, detached.gaussians)
+@pytest.mark.parametrize("mode", ["joint", "detached"])
+def test_the_corrected_image_moves_the_gaussians_in_joint_training_alone(capture, mode, monkeypatch):
+    told, corrected = [], SplatModel.corrected
+
+    def watched(model, *drawn, detached, **options):
+        told.append(detached)
+        return corrected(model, *drawn, detached=detached, **options)
+
+    monkeypatch.setattr(SplatModel, "corrected", watched)
+    plan = config(mode)
+    fit(capture, plan)
+    start, end = plan.schedule.head_start, plan.schedule.iterations
+    assert told == [False] * start + [mode == "detached"] * (end - start)
 
 
 def test_frozen_views_are_drawn_once(capture, monkeypatch):

@@ -41,6 +41,16 @@ def test_the_rate_of_the_means_falls_a_hundredfold():
     assert rates == pytest.approx([1.6e-4, 1.6e-5, 1.6e-6, 1.6e-6])
 
 
+@pytest.mark.parametrize(
+    ("mode", "last"), [("joint", 1.6e-4 * 0.01**0.75), ("detached", 1.6e-4 * 0.01**0.75), ("frozen", 1.6e-6)]
+)
+def test_gaussians_that_will_be_frozen_are_finished_by_then(mode, last):
+    schedule = Schedule(1000, head_share=0.75, mode=mode)
+    assert RATES["means"].at(750, schedule) == pytest.approx(last)
+    assert RATES["means"].at(375, Schedule(1000, head_share=0.75, mode="frozen")) == pytest.approx(1.6e-5)
+    assert RATES["means"].at(0, Schedule(1000, head_share=0.0, mode=mode)) == 1.6e-4
+
+
 def test_the_rate_of_the_head_is_a_cosine_from_its_switch_on():
     schedule = Schedule(1000, head_share=0.75)
     rates = [RATES["qnn"].at(step, schedule) for step in (0, 750, 875, 1000)]

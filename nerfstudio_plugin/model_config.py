@@ -48,7 +48,8 @@ class QnnOptions:
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
     learn. With relu 12 % of the units never were on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on
     chair (docs/qnn/finished.md, one seed), and after 10,000 steps 8 % on fern to 37 % on chair (docs/qnn/posthoc.md,
-    three seeds). On plush and fox both gained the same, within 0.01 dB."""
+    three seeds). On plush and fox both gained the same, within 0.01 dB. At a rate of 1e-3 relu left 36 and 39 % dead,
+    leaky_relu 10 and 1 %, for 0.01 dB more on plush."""
     convolution: Literal["standard", "fdconv", "cfconv"] = "standard"
     """What the convolutions between the first and the last are. fdconv: the kernel follows the image, frequency by
     frequency; whole images only. cfconv: large kernels, whose spectrum one small network gives. In short runs on fox
@@ -99,10 +100,11 @@ class QnnOptions:
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.
-    frozen: they no longer move; their images are drawn once and kept, and the network alone learns. joint and detached
-    gained the same on plush and fox in the last 1500 of 10,000 iterations, within 0.03 dB (docs/qnn/start.md, one
-    seed). On Gaussians that were finished and then frozen, 10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007
-    on fern and 0.001 on chair (docs/qnn/posthoc.md, three seeds)."""
+    frozen: they no longer move, after rates that fell until then as if the run ended; their images are drawn once and
+    kept, and the network alone learns. joint and detached gained the same on plush and fox in the last 1500 of 10,000
+    iterations, within 0.03 dB (docs/qnn/start.md, one seed). On Gaussians that were finished and then frozen, 10,000
+    steps gained 0.034 dB on plush, -0.004 on fox, -0.007 on fern and 0.001 on chair (docs/qnn/posthoc.md, three
+    seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on
     at 50, 75, 85 and 90 % of 10,000 gained -0.07 to 0.07 dB (docs/qnn/start.md, one seed), and those from 0 on differed

@@ -115,7 +115,7 @@ class QnnOptions:
     None for 0.01, or 0.16 on frozen Gaussians. Gaussians that learn always see the whole image. Crops are for CPUs,
     where a network on whole images makes an iteration 6 to 8 times as long. A network that was trained jointly on crops
     gained nothing that could be told from noise. In the last 2500 of 10,000 iterations one on whole images gained 0.15
-    dB on plush, 0.10 on chair and nothing on fox and fern, for 2.5 to 3.1 times the time of the run in float32
+    dB on plush, 0.10 on chair and nothing on fox and fern, for 2.5 to 3.2 times the time of the run in float32
     (docs/qnn/whole.md, three seeds), and in the last 2500 of 22,000 0.05 dB on plush and nothing on chair (one seed).
     On finished Gaussians of plush whole images gained 0.028 dB and crops of 0.16 gained 0.023; on those of fox neither
     gained (docs/qnn/finished.md, one seed)."""
@@ -158,7 +158,8 @@ class SplatModelConfig(ModelConfig):
     last 1500 of 10,000 iterations, on crops, it gained between -0.001 and 0.006 dB over none on plush, fox, fern and
     chair (docs/qnn/every8.md, means of three seeds), and in the last 10,000 of 22,000 between -0.003 and 0.025, where
     plain splatting with 30,800 iterations, which take a little more time, gained between 0.10 and 0.40
-    (docs/qnn/joint.md, the same). On whole images it gained more: see qnn.crop-share."""
+    (docs/qnn/joint.md, the same). In the last 10,000 of 48,400 it gained 0.014 on fox and -0.004 on chair
+    (docs/qnn/end.md, the same). On whole images it gained more: see qnn.crop-share."""
     qnn_options: Annotated[QnnOptions, tyro.conf.arg(name="qnn")] = field(default_factory=QnnOptions)
     """The network's size, arithmetic and time."""
     densification: Annotated[DefaultDensification | McmcDensification, tyro.conf.AvoidSubcommands] = field(

@@ -43,7 +43,9 @@ class QnnOptions:
     seed). Other numbers of blocks were not measured."""
     kernel: int = QnnConfig.kernel
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
-    finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed)."""
+    finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed). Jointly on whole
+    images 1 gained as much as 3 on plush, 0.2 dB, for 0.6 times the time, and 0.02 instead of 0.13 on chair
+    (docs/qnn/whole.md, one seed)."""
     activation: Activation = QnnConfig.activation
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
     learn. With relu 12 % of the units never were on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on
@@ -73,18 +75,21 @@ class QnnOptions:
     case. On finished Gaussians of plush the queries alone and both gained 0.04 dB and the image alone 0.01, on those
     of fox none more than 0.004 (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing
     (docs/qnn/finished.md, one seed). A network that was trained jointly on whole images gained 0.15 dB on plush and
-    0.10 on chair with both, and 0.04 and 0.21 with the image alone (docs/qnn/whole.md, three seeds)."""
+    0.10 on chair with both, and 0.04 and 0.21 with the image alone (docs/qnn/whole.md, three seeds); with the queries
+    alone it gained 0.11 on plush, a view of haze aside, and nothing on chair (the same, one seed)."""
     query: QueryKind = QnnConfig.query
     """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
     scene, by the rendered depth. rays: from where and in which direction it looks.
     On finished Gaussians pixels were best on plush (0.02 dB) and rays on fox (0.025), and on fern and chair none gained
     (docs/qnn/finished.md, one seed). In short runs on fern rays gained 0.03 dB more than pixels, and locations the
-    same (docs/experiments.md)."""
+    same (docs/experiments.md). Jointly on whole images locations gained 0.02 dB on plush, a view of haze aside, where
+    pixels gained 0.05 to 0.08, and 0.05 on chair instead of 0.13 (docs/qnn/faithful.md, one seed)."""
     encoding: Literal["identity", "positional", "fourier"] = "identity"
     """How the queries are written. identity: as they are. positional: with sines and cosines of doubling frequencies,
     as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush identity and
     positional gained 0.04 dB, and fourier of scale 1 gained 0.03; on those of fox none gained more than 0.003
     (docs/qnn/inputs.md, three seeds), and on those of fern and chair none more than 0.005 (docs/qnn/finished.md, one
+    seed). Jointly on whole images of plush fourier of scale 1 gained 0.17 and identity 0.15 (docs/qnn/whole.md, one
     seed)."""
     octaves: int = Positional.octaves
     """Frequencies of the positional encoding, each twice the one before. What encoding says was measured with 10, and

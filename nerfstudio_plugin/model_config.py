@@ -44,8 +44,8 @@ class QnnOptions:
     kernel: int = QnnConfig.kernel
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
     finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed). Jointly on whole
-    images 1 gained as much as 3 on plush, 0.2 dB, for 0.6 times the time, and 0.02 instead of 0.13 on chair
-    (docs/qnn/whole.md, one seed)."""
+    images 1 gained 0.20 dB and 3 0.16 on plush, in 0.6 times the time, and 0.02 and 0.13 on chair (docs/qnn/whole.md,
+    one seed)."""
     activation: Activation = QnnConfig.activation
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
     learn. With relu 12 % of the units never were on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on
@@ -76,7 +76,7 @@ class QnnOptions:
     of fox none more than 0.004 (docs/qnn/inputs.md, three seeds), and on those of fern and chair nothing
     (docs/qnn/finished.md, one seed). A network that was trained jointly on whole images gained 0.15 dB on plush and
     0.10 on chair with both, and 0.04 and 0.21 with the image alone (docs/qnn/whole.md, three seeds); with the queries
-    alone it gained 0.11 on plush, a view of haze aside, and nothing on chair (the same, one seed)."""
+    alone it gained 0.11 on plush, a view of haze aside, and nothing on chair (docs/qnn/faithful.md, one seed)."""
     query: QueryKind = QnnConfig.query
     """What the network is told about a pixel. pixels: where it is in the image. locations: where its surface is in the
     scene, by the rendered depth. rays: from where and in which direction it looks.
@@ -89,7 +89,7 @@ class QnnOptions:
     as in NeRF. fourier: as cosines and sines of random frequencies. On finished Gaussians of plush identity and
     positional gained 0.04 dB, and fourier of scale 1 gained 0.03; on those of fox none gained more than 0.003
     (docs/qnn/inputs.md, three seeds), and on those of fern and chair none more than 0.005 (docs/qnn/finished.md, one
-    seed). Jointly on whole images of plush fourier of scale 1 gained 0.17 and identity 0.15 (docs/qnn/whole.md, one
+    seed). Jointly on whole images of plush fourier of scale 1 gained 0.17 and identity 0.16 (docs/qnn/whole.md, one
     seed)."""
     octaves: int = Positional.octaves
     """Frequencies of the positional encoding, each twice the one before. What encoding says was measured with 10, and
@@ -105,10 +105,10 @@ class QnnOptions:
     mode: HeadMode = Schedule.mode
     """What the Gaussians do once the network is switched on. joint: they are trained by the loss of the corrected
     image, together with the network. detached: they go on as if there were no network, which learns from their images.
-    frozen: they no longer move, after rates that fell until then as if the run ended; their images are drawn once and
-    kept, and the network alone learns. joint and detached gained the same on plush and fox in the last 1500 of 10,000
-    iterations, within 0.03 dB (docs/qnn/start.md, one seed). On Gaussians that were finished and then frozen, 10,000
-    steps gained 0.034 dB on plush, -0.004 on fox, -0.007 on fern and 0.001 on chair (docs/qnn/posthoc.md, three
+    frozen: they no longer move, and until then the rate of their places has fallen to its end; their images are drawn
+    once and kept, and the network alone learns. joint and detached gained the same on plush and fox in the last 1500 of
+    10,000 iterations, within 0.03 dB (docs/qnn/start.md, one seed). On Gaussians that were finished and then frozen,
+    10,000 steps gained 0.034 dB on plush, -0.004 on fox, -0.007 on fern and 0.001 on chair (docs/qnn/posthoc.md, three
     seeds)."""
     start: float = Schedule.head_share
     """Share of the iterations after which the network is switched on. Joint runs on plush and fox that were switched on

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qsplat.io.scene import Scene, View
     from qsplat.metrics.report import ImageScores, RenderedView
 
-ROWS = ("courses", "methods", "pacing", "plan", "training")
+ROWS = ("courses", "methods", "pacing", "plan", "stages", "training")
 """The scripts beside this one that decide what a row says."""
 PICTURED = 3
 """Held-out views, evenly chosen, of which pictures are kept."""

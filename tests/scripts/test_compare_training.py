@@ -78,6 +78,11 @@ def test_a_row_says_what_came_of_the_run_and_what_it_took(found):
     assert found["code"] == code_digest(COMPARISON / f"{name}.py" for name in ROWS)
 
 
+def test_a_row_is_marked_by_the_scripts_that_make_it():
+    shown = {"__init__", "cluster", "page", "progress", "tables"}
+    assert set(ROWS) | shown == {path.stem for path in COMPARISON.glob("*.py")}
+
+
 def test_pictures_are_those_that_were_measured(found):
     assert len(found["pictures"]) == 3
     for shown in found["pictures"]:

@@ -85,7 +85,7 @@ def test_frozen_gaussians_do_not_move(capture, densification, random_background)
 
 
 @pytest.mark.parametrize("mode", ["joint", "detached"])
-def test_the_corrected_image_moves_the_gaussians_in_joint_training_alone(capture, mode, monkeypatch):
+def test_the_corrected_image_is_detached_from_the_gaussians_unless_training_is_joint(capture, mode, monkeypatch):
     told, corrected = [], SplatModel.corrected
 
     def watched(model, *drawn, detached, **options):

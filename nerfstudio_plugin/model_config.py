@@ -44,8 +44,8 @@ class QnnOptions:
     kernel: int = QnnConfig.kernel
     """Side of a convolution in pixels, odd; with 1 the network sees each pixel alone. 1, 3 and 5 gained the same on
     finished Gaussians of plush, fox, fern and chair, within 0.01 dB (docs/qnn/finished.md, one seed). Jointly on whole
-    images 1 gained 0.20 dB and 3 0.16 on plush, in 0.6 times the time, and 0.02 and 0.13 on chair (docs/qnn/whole.md,
-    one seed)."""
+    images 1 gained 0.19 dB and 3 0.15 on plush (three seeds, each more), in 0.6 times the time, and 0.02 and 0.13 on
+    chair (one seed; docs/qnn/whole.md)."""
     activation: Activation = QnnConfig.activation
     """Between two convolutions. leaky_relu has a slope of 0.1 below zero, so that units that are never above it still
     learn. With relu 12 % of the units never were on finished Gaussians of plush, 17 % on fern, 19 % on fox and 22 % on

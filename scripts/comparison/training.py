@@ -152,7 +152,7 @@ def encoded(image: Tensor) -> str:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Once for a process, which keeps what it imported when the files change."""
-    return code_digest(Path(__file__).with_name(f"{name}.py") for name in ROWS)
+    return code_digest(ROWS, Path(__file__).parent)
 
 
 @lru_cache(maxsize=1)

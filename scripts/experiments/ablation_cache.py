@@ -19,19 +19,21 @@ def key_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_digest(scripts: Iterable[Path], library: Path = LIBRARY) -> str:
+def code_digest(scripts: Iterable[str], folder: Path, library: Path = LIBRARY) -> str:
     """A name for the state of the sources that make rows, by which rows of different ones can be told apart.
 
     Args:
-        scripts: the files beside the library that decide what a row says.
-        library: its folder.
+        scripts: names of the modules in ``folder`` that decide, with the library, what a row says.
+        folder: where they lie.
+        library: the folder of the library.
     """
+    files = {f"scripts/{name}.py": folder / f"{name}.py" for name in scripts}
+    for path in library.rglob("*"):
+        if path.suffix in (".py", ".c", ".h"):
+            files[f"library/{path.relative_to(library).as_posix()}"] = path
     digest = hashlib.sha256()
-    sources = [path for path in library.rglob("*") if path.suffix in (".py", ".c", ".h")]
-    for name, path in sorted([(path.relative_to(library).as_posix(), path) for path in sources]) + sorted(
-        (path.name, path) for path in scripts
-    ):
-        digest.update(name.encode() + b"\0" + path.read_bytes())
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + files[name].read_bytes())
     return digest.hexdigest()[:12]
 
 

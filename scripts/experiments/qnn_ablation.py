@@ -124,7 +124,7 @@ def measure(given: argparse.Namespace, make: Callable[[Cache, str], Do] | None) 
     jobs = jobs_of(runs, cache)
     progress = Progress(len({one.key for one in runs}), jobs, given.workers)
     print(progress.beginning(), flush=True)
-    code = code_digest(Path(__file__).with_name(f"{name}.py") for name in ROWS)
+    code = code_digest(ROWS, Path(__file__).parent)
     for finished in work_off(jobs, make(cache, code), given.workers):
         if finished.failure is not None:
             failures[finished.job.key] = finished.failure

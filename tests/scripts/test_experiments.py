@@ -236,7 +236,7 @@ def test_rows_of_edited_sources_can_be_told_apart(tmp_path):
         source.write_text("before")
 
     def digest():
-        return module("ablation_cache").code_digest([script], library)
+        return module("ablation_cache").code_digest([script.stem], tmp_path, library)
 
     first = digest()
     (library / "kernels" / "warp.so").write_text("built")
